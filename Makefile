@@ -1,0 +1,146 @@
+# Every verb of the project. People, hooks and .ci/run call these targets and nothing else.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+COMPAT_VENV := .venv-compat
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+
+# Built Rust lives outside of the checkout so that the next clone starts warm; it may be deleted at any time.
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/samovar
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+# Engines and workers start often in tests: let Python keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
+UV := $(BIN)/uv
+UV_INSTALL := $(UV) pip install --quiet --compile-bytecode
+PYTEST := $(PY) -m pytest
+CARGO_TEST_PACKAGES := --workspace --exclude samovar-py # conversions only; tested from Python
+
+RUST_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find crates proto -type f 2>/dev/null)
+PYTHON_SOURCES := python tests benchmarks examples scripts
+BUILT := $(VENV)/.built
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ build
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Create .venv with the locked development tools
+
+$(VENV)/.ready: constraints/dev.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints/dev.txt)"
+	$(UV_INSTALL) --python $(PY) --requirement constraints/dev.txt
+	touch $@
+
+.PHONY: build
+build: $(BUILT) ## Build the extension module into .venv (nothing happens when no source changed)
+
+$(BUILT): $(VENV)/.ready $(RUST_SOURCES) pyproject.toml
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --uv --quiet
+	touch $@
+
+.PHONY: wheel
+wheel: setup ## Build one abi3 wheel into dist/
+	rm -f dist/*.whl
+	PIP_CONSTRAINT=constraints/dev.txt $(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	ls -l dist
+
+.PHONY: lock
+lock: setup ## Resolve pyproject.toml into constraints/*.txt anew
+	lock() { $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url "$$@"; }; \
+	lock pyproject.toml --group dev --output-file constraints/dev.txt; \
+	lock --group compat --output-file constraints/compat.txt
+
+##@ see
+
+.PHONY: demo
+demo: build ## Serve examples/hello and call it (ONCE=1 ends after the call, PORT=n picks the port)
+	$(PY) -m scripts.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
+
+.PHONY: bench
+bench: build ## Measure against nginx with wrk (QUICK=1 for a short run); see benchmarks/README.md
+	$(PY) -m benchmarks.run $(if $(QUICK),--quick)
+
+.PHONY: docs
+docs: setup ## Check the links and file names in the documents, build the Rust reference
+	$(PY) -m scripts.check_docs
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps --document-private-items
+	echo "open $$CARGO_TARGET_DIR/doc/samovar_core/index.html"
+
+##@ check
+
+.PHONY: test
+test: test-rust test-python ## Run every test that needs no Debian package and no other package's client
+
+.PHONY: test-rust
+test-rust: ## Run the tests of the Rust crates
+	cargo test --locked --quiet $(CARGO_TEST_PACKAGES)
+
+.PHONY: test-python
+test-python: build ## Run the Python tests against real engines
+	$(PYTEST) --ignore tests/compat $(ARGS)
+
+.PHONY: test-unit
+test-unit: build ## Run the tests that start no process
+	$(PYTEST) tests/unit $(ARGS)
+
+.PHONY: test-compat
+test-compat: build $(COMPAT_VENV)/.ready ## Run third-party clients, from a .venv of their own, against the engine
+	TEST_ENGINE_PYTHON=$(CURDIR)/$(PY) $(COMPAT_VENV)/bin/python -m pytest tests/compat $(ARGS)
+
+$(COMPAT_VENV)/.ready: $(VENV)/.ready constraints/compat.txt
+	test -x $(COMPAT_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(COMPAT_VENV)
+	$(UV_INSTALL) --python $(COMPAT_VENV)/bin/python --requirement constraints/compat.txt
+	touch $@
+
+.PHONY: test-wheel
+test-wheel: wheel ## Install the wheel into a fresh environment and serve a model from it
+	bash scripts/test_wheel.sh $(PYTHON)
+
+.PHONY: lint
+lint: lint-rust lint-python ## Run every linter; warnings are errors
+
+# abi3: what is checked but not linked needs no interpreter, and so no rebuild when its path changes.
+.PHONY: lint-rust
+lint-rust docs: export PYO3_NO_PYTHON := 1
+lint-rust docs: export PYO3_BUILD_EXTENSION_MODULE := 1
+lint-rust: ## rustfmt and clippy
+	cargo fmt --all --check
+	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+.PHONY: lint-python
+lint-python: build ## ruff, mypy, import contracts, stubtest, documents
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/mypy
+	PYTHONPATH=python $(BIN)/lint-imports --no-cache
+	$(PY) -m mypy.stubtest samovar._core --allowlist scripts/stubtest-allowlist.txt
+	$(PY) -m scripts.check_docs
+
+.PHONY: fmt
+fmt: setup ## Format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --fix --quiet --exit-zero $(PYTHON_SOURCES)
+	$(BIN)/ruff format --quiet $(PYTHON_SOURCES)
+
+##@ housekeeping
+
+.PHONY: packages
+packages: ## Install the Debian packages of the wider suites (wrk, nginx); needs root or sudo
+	bash scripts/install_packages.sh wrk nginx
+
+.PHONY: clean
+clean: ## Remove what was built in the checkout (the Rust cache stays: see CARGO_TARGET_DIR)
+	rm -rf $(VENV) $(COMPAT_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f python/samovar/_core*.so
+	find python tests benchmarks examples scripts -name __pycache__ -prune -exec rm -rf {} +
