@@ -1,0 +1,145 @@
+//! What Python decides and Rust obeys: settings of the engine and the specification of one version.
+//!
+//! There are no defaults here: Python's dataclasses (`samovar/config.py`) hold them and send every value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::TensorSpec;
+
+/// How frames travel between the engine and a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportKind {
+    /// Rings and tensors in shared memory.
+    Shm,
+    /// Everything through the socket.
+    Inline,
+}
+
+/// What clients may do to the set of models over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Control {
+    /// Nothing.
+    None,
+    /// Load and unload by name.
+    Explicit,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people on a terminal.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// What an error tells of an exception in a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExposeErrors {
+    /// Exception class and message.
+    Message,
+    /// The request id alone.
+    Id,
+}
+
+/// Settings of the engine process; mirrors `samovar.config.ServerConfig` field by field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Address to bind: an IP address, a host name, or `unix:/path`.
+    pub host: String,
+    /// HTTP port; 0 picks a free one.
+    pub http_port: u16,
+    /// May clients load and unload models?
+    pub control: Control,
+    /// Engine ready only if every model is.
+    pub strict_readiness: bool,
+    /// Longest wait for running requests at a stop.
+    pub drain_timeout_s: f64,
+    /// Keep serving this long after readiness turned false.
+    pub drain_delay_s: f64,
+    /// Log line format.
+    pub log_format: LogFormat,
+    /// One line per request?
+    pub access_log: bool,
+    /// What callers learn of a model's exception.
+    pub expose_errors: ExposeErrors,
+    /// Tokio worker threads.
+    pub engine_threads: usize,
+    /// Largest request body, and largest decoded body.
+    pub max_body_bytes: u64,
+    /// All request bodies in memory together.
+    pub max_bodies_bytes: u64,
+    /// Requests in flight.
+    pub max_requests: usize,
+    /// Connections.
+    pub max_connections: usize,
+    /// Longest time for a request's head.
+    pub header_timeout_s: f64,
+    /// Longest silence between two requests of a connection.
+    pub keep_alive_s: f64,
+    /// Origins besides Host from which a browser page may call.
+    pub allowed_origins: Vec<String>,
+    /// Hosts besides the loopback names that the Host header may have on a loopback bind.
+    pub allowed_hosts: Vec<String>,
+    /// Started workers kept in reserve.
+    pub spare_workers: usize,
+    /// How frames travel.
+    pub transport: TransportKind,
+    /// Command that starts a worker; the engine appends nothing.
+    pub worker_command: Vec<String>,
+}
+
+/// One version to be served; mirrors what `samovar.control` sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionSpec {
+    /// Model name.
+    pub name: String,
+    /// Version name.
+    pub version: String,
+    /// Runtime that loads it.
+    pub runtime: String,
+    /// JSON that the runtime's `load` understands; opaque here.
+    pub source: serde_json::Value,
+    /// Inputs, in the order of the call.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs, in the order of the answer.
+    pub outputs: Vec<TensorSpec>,
+    /// True if the first axis of every input and output is the batch axis.
+    pub batch_axis: bool,
+    /// How models and settings are configured.
+    pub options: ModelOptions,
+    /// The worker that inspected it, to become instance 0.
+    pub probe: Option<u64>,
+}
+
+/// Settings of one model; mirrors `samovar.config.ModelConfig` field by field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOptions {
+    /// Most rows of one call.
+    pub max_batch_size: u32,
+    /// Longest wait for batch mates while a slot is free.
+    pub max_queue_delay_ms: f64,
+    /// Loaded copies.
+    pub instances: usize,
+    /// Calls at a time per instance.
+    pub concurrency: usize,
+    /// May a request run twice?
+    pub idempotent: bool,
+    /// Give the model writable copies of its inputs?
+    pub writable_inputs: bool,
+    /// Longest time of a load.
+    pub load_timeout_s: f64,
+    /// Time limit of a request that names none.
+    pub request_timeout_s: f64,
+    /// Items waiting.
+    pub max_queue_items: usize,
+    /// Bytes waiting.
+    pub max_queue_bytes: u64,
+}

@@ -1,0 +1,137 @@
+//! The error catalogue: every fault that a caller can meet, with its stable slug.
+//!
+//! Each door maps [`Code`] to its own status numbers in one table; a `match` without a wildcard makes an unmapped
+//! entry a compile error.
+
+use std::fmt;
+
+/// At most this many bytes of a client's data are quoted in a message.
+pub const ECHO_BYTES: usize = 256;
+
+macro_rules! catalogue {
+    ($($name:ident $slug:literal $doc:literal,)+) => {
+        /// What went wrong, independent of any protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = $doc] $name,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)+];
+
+            /// The stable name that clients may compare with.
+            #[must_use]
+            pub fn slug(self) -> &'static str {
+                match self { $(Code::$name => $slug,)+ }
+            }
+
+            /// One sentence for the reference page.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Code::$name => $doc,)+ }
+            }
+        }
+    };
+}
+
+catalogue! {
+    InvalidRequest "invalid_request" "The request is malformed: its JSON, its headers or its body.",
+    InvalidInput "invalid_input" "An input does not fit the model's signature.",
+    UnknownOutput "unknown_output" "The request wants an output that the model does not have.",
+    InvalidName "invalid_name" "A model or version name has characters that no name may have.",
+    UnknownModel "unknown_model" "No model of this name is configured.",
+    UnknownVersion "unknown_version" "The model has no such version.",
+    NotFound "not_found" "Nothing is served at this path.",
+    MethodNotAllowed "method_not_allowed" "The path exists, but not for this method.",
+    UnsupportedMediaType "unsupported_media_type" "The body's content type or encoding is not understood here.",
+    PayloadTooLarge "payload_too_large" "The body is larger than the limit.",
+    UriTooLong "uri_too_long" "The request target is longer than 8 KiB.",
+    BodyTimeout "body_timeout" "The body arrived too slowly.",
+    ForbiddenOrigin "forbidden_origin" "A browser page of another origin may not call this engine.",
+    ForbiddenHost "forbidden_host" "The Host header names another machine than the one that is bound.",
+    ControlDisabled "control_disabled" "Models may not be loaded or unloaded over this door.",
+    QueueFull "queue_full" "The model's queue is full; try again later.",
+    Overloaded "overloaded" "The engine holds as many requests or bytes as it may; try again later.",
+    NotReady "not_ready" "The model is loading or restarting.",
+    ModelFailed "model_failed" "The model could not be loaded, or died too often.",
+    ShuttingDown "shutting_down" "The engine is draining and takes no new requests.",
+    DeadlineExceeded "deadline_exceeded" "The deadline passed before the answer was there.",
+    Cancelled "cancelled" "The caller went away.",
+    WorkerLost "worker_lost" "The worker died while it ran a request that may not run twice.",
+    PoisonItem "poison_item" "The worker died each time it ran this request.",
+    ModelError "model_error" "The model raised an exception.",
+    BadModelOutput "bad_model_output" "The model returned what does not fit its signature.",
+    LoadFailed "load_failed" "A load that was asked for did not succeed.",
+    Internal "internal" "A fault of the engine itself.",
+}
+
+/// A fault with its explanation: what was got, what was wanted, and the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The entry of the catalogue.
+    pub code: Code,
+    /// For people; lower case, at most [`ECHO_BYTES`] of client data.
+    pub message: String,
+    /// Whole seconds after which a retry makes sense (`Retry-After`).
+    pub retry_after_s: Option<u32>,
+}
+
+impl Error {
+    /// An error of the catalogue with its explanation.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_s: None }
+    }
+
+    /// The same error with a hint when to come back.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} [{}]", self.message, self.code.slug())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `text` as it may stand in a message: at most [`ECHO_BYTES`] bytes, control characters escaped.
+#[must_use]
+pub fn echo(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len().min(ECHO_BYTES));
+    for character in text.chars() {
+        let escaped =
+            if character.is_control() { character.escape_default().to_string() } else { character.to_string() };
+        if quoted.len() + escaped.len() > ECHO_BYTES {
+            quoted.push('…');
+            break;
+        }
+        quoted.push_str(&escaped);
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_unique_and_snake_case() {
+        let mut slugs: Vec<_> = Code::ALL.iter().map(|code| code.slug()).collect();
+        assert!(slugs.iter().all(|slug| slug.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn echo_is_bounded_and_has_no_control_characters() {
+        let quoted = echo(&"é\n".repeat(1_000));
+        assert!(quoted.len() <= ECHO_BYTES + '…'.len_utf8());
+        assert!(!quoted.contains('\n'));
+    }
+}

@@ -1,0 +1,23 @@
+//! Samovar's data plane: tensors, requests, batching, scheduling and the channel to the workers.
+//!
+//! Nothing here knows a network protocol or Python. The pure parts ([`batcher`], [`queue`], [`scheduler`])
+//! take the time as an argument, so that tests drive them with a simulated clock.
+
+pub mod admission;
+pub mod batcher;
+pub mod channel;
+pub mod clock;
+pub mod config;
+pub mod demultiplex;
+pub mod error;
+pub mod events;
+pub mod life;
+pub mod metrics;
+pub mod pending;
+pub mod queue;
+pub mod registry;
+pub mod request;
+pub mod scheduler;
+pub mod tensor;
+pub mod version;
+pub mod workers;

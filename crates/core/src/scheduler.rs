@@ -1,0 +1,433 @@
+//! Which instance runs what, and what becomes of an item: the whole life of items as a pure state machine.
+//!
+//! waiting → batched → claimed → answered. The driver ([`crate::version`]) owns one scheduler behind one short lock,
+//! performs what it says and tells it what happened; it never blocks and never reads a clock.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::batcher::{self, Decision, Policy, Slot};
+use crate::clock::{NEVER, Nanos};
+use crate::queue::{Item, ItemId, Queue};
+
+/// Number of a call within its version.
+pub type CallId = u64;
+
+/// An item that ran in two calls whose worker died is answered, not run again.
+pub const MAX_DEATHS: u8 = 2;
+
+/// Bounds of what may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Items.
+    pub items: usize,
+    /// Bytes of input.
+    pub bytes: u64,
+}
+
+/// What a caller brings.
+#[derive(Clone, Debug)]
+pub struct Arrival<R> {
+    /// Whose rows these are.
+    pub request: R,
+    /// Rows along the batch axis.
+    pub rows: u32,
+    /// Items with equal keys may share a batch.
+    pub batch_key: u64,
+    /// Bytes of input.
+    pub cost: u64,
+    /// Never started after this moment.
+    pub start_by: Nanos,
+    /// Answered by this moment.
+    pub deadline: Nanos,
+    /// May it run twice?
+    pub idempotent: bool,
+}
+
+/// A call to be sent to an instance.
+#[derive(Debug)]
+pub struct Assignment<R> {
+    /// Its number.
+    pub call: CallId,
+    /// Where it runs.
+    pub instance: usize,
+    /// Whose rows, in order.
+    pub items: Arc<[Item<R>]>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ran; what it returned is judged elsewhere.
+    Finished,
+    /// User code raised.
+    Raised,
+    /// It never began.
+    NotStarted,
+}
+
+/// What is to be done after a call ended.
+#[derive(Debug)]
+pub enum Ended<R> {
+    /// Answer these items, assigned at this moment; those answered before (late, cancelled) are left out by their
+    /// responders.
+    Answer(Arc<[Item<R>]>, Nanos),
+    /// Nobody is answered yet: the items run again, in smaller calls or later.
+    Again,
+    /// The call is not known: a bad frame.
+    Unknown,
+}
+
+/// What a death leaves to be answered.
+#[derive(Debug)]
+pub struct Lost<R> {
+    /// Started and not idempotent.
+    pub lost: Vec<Item<R>>,
+    /// Died with the worker too often.
+    pub poison: Vec<Item<R>>,
+    /// Items that will run again after they had started.
+    pub rerun: usize,
+    /// True if the only thing that ran was one item that had died before: the death is that item's.
+    pub is_charged_to_item: bool,
+}
+
+/// An item whose time is over.
+#[derive(Debug)]
+pub struct Expired<R> {
+    /// Whose rows.
+    pub request: R,
+    /// The call that holds it, if it is in one.
+    pub call: Option<(usize, CallId)>,
+    /// True if nobody waits for that call any more.
+    pub is_call_abandoned: bool,
+}
+
+/// Where a live item is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Waiting { batch_key: u64 },
+    InCall { call: CallId },
+}
+
+#[derive(Debug)]
+struct Live {
+    place: Place,
+    /// The moment under which the item stands in `timers`.
+    timer: Nanos,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Instance {
+    is_up: bool,
+    calls: Vec<CallId>,
+}
+
+#[derive(Debug)]
+struct Running<R> {
+    instance: usize,
+    assigned: Nanos,
+    items: Arc<[Item<R>]>,
+    /// Items that nobody waits for any more.
+    gone: usize,
+}
+
+/// Queue, instances and calls of one version.
+#[derive(Debug)]
+pub struct Scheduler<R> {
+    policy: Policy,
+    limits: Limits,
+    concurrency: usize,
+    queue: Queue<R>,
+    instances: Vec<Instance>,
+    calls: HashMap<CallId, Running<R>>,
+    live: HashMap<ItemId, Live>,
+    /// When each live item's time is over.
+    timers: BTreeSet<(Nanos, ItemId)>,
+    /// When the batcher wants to look again.
+    look_again: Nanos,
+    next_item: ItemId,
+    next_call: CallId,
+}
+
+impl<R: Clone> Scheduler<R> {
+    /// A scheduler for `instances` instances, none of them up, each running `concurrency` calls at a time.
+    #[must_use]
+    pub fn new(policy: Policy, limits: Limits, instances: usize, concurrency: usize) -> Self {
+        Self {
+            policy,
+            limits,
+            concurrency,
+            queue: Queue::default(),
+            instances: vec![Instance::default(); instances],
+            calls: HashMap::new(),
+            live: HashMap::new(),
+            timers: BTreeSet::new(),
+            look_again: NEVER,
+            next_item: 0,
+            next_call: 1,
+        }
+    }
+
+    /// Items waiting.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Input bytes waiting.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.queue.bytes()
+    }
+
+    /// Calls that instances hold.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// True if `items` more items of `bytes` in all may wait.
+    #[must_use]
+    pub fn has_room(&self, items: usize, bytes: u64) -> bool {
+        self.queue.len() + items <= self.limits.items
+            && (self.queue.is_empty() || self.queue.bytes().saturating_add(bytes) <= self.limits.bytes)
+    }
+
+    /// Let an item wait. Its number is needed to cancel it.
+    pub fn submit(&mut self, now: Nanos, arrival: Arrival<R>) -> ItemId {
+        let id = self.next_item;
+        self.next_item += 1;
+        let start_by = arrival.start_by.min(arrival.deadline);
+        let item = Item {
+            id,
+            request: arrival.request,
+            rows: arrival.rows,
+            batch_key: arrival.batch_key,
+            cost: arrival.cost,
+            arrived: now,
+            start_by,
+            deadline: arrival.deadline,
+            idempotent: arrival.idempotent,
+            deaths: 0,
+        };
+        self.wait(item);
+        id
+    }
+
+    /// The next call to send, if an instance can take one at `now`. Comes after [`Self::expire`] for the same `now`:
+    /// while an item is overdue nothing is assigned, so that nothing starts after its deadline.
+    pub fn next(&mut self, now: Nanos) -> Option<Assignment<R>> {
+        self.look_again = NEVER;
+        if self.queue.is_empty() || self.timers.first().is_some_and(|(moment, _)| *moment <= now) {
+            return None;
+        }
+        let (instance, slot) = self.pick()?;
+        let items = match batcher::decide(&mut self.queue, slot, now, self.policy) {
+            Decision::Run(items) => items,
+            Decision::Wait(moment) => {
+                self.look_again = moment;
+                return None;
+            }
+        };
+        let call = self.next_call;
+        self.next_call += 1;
+        for item in &items {
+            self.place(item.id, Place::InCall { call }, item.deadline);
+        }
+        let items: Arc<[Item<R>]> = items.into();
+        self.instances[instance].calls.push(call);
+        self.calls.insert(call, Running { instance, assigned: now, items: Arc::clone(&items), gone: 0 });
+        Some(Assignment { call, instance, items })
+    }
+
+    /// When to call [`Self::expire`] and [`Self::next`] again.
+    #[must_use]
+    pub fn next_wake(&self) -> Nanos {
+        self.timers.first().map_or(NEVER, |(moment, _)| *moment).min(self.look_again)
+    }
+
+    /// The items whose time is over at `now`. Waiting ones leave the queue; the others keep their slot accounted.
+    pub fn expire(&mut self, now: Nanos) -> Vec<Expired<R>> {
+        let mut expired = Vec::new();
+        while let Some((_, id)) = self.timers.first().copied().filter(|(moment, _)| *moment <= now) {
+            expired.extend(self.leave(id));
+        }
+        expired
+    }
+
+    /// Forget an item that nobody waits for; `None` if it has ended.
+    pub fn cancel(&mut self, id: ItemId) -> Option<Expired<R>> {
+        self.leave(id)
+    }
+
+    /// A call came back from `instance`; one that this instance does not hold is unknown.
+    pub fn end(&mut self, instance: usize, call: CallId, outcome: Outcome) -> Ended<R> {
+        if self.calls.get(&call).is_none_or(|running| running.instance != instance) {
+            return Ended::Unknown;
+        }
+        let Some(running) = self.close(call) else { return Ended::Unknown };
+        match outcome {
+            Outcome::NotStarted => {
+                self.return_to_queue(&running.items);
+                Ended::Again
+            }
+            Outcome::Raised if running.items.len() > 1 => {
+                self.bisect(&running.items);
+                Ended::Again
+            }
+            Outcome::Finished | Outcome::Raised => {
+                running.items.iter().for_each(|item| {
+                    self.forget(item.id);
+                });
+                Ended::Answer(running.items, running.assigned)
+            }
+        }
+    }
+
+    /// A call that its worker had not begun was taken back from it.
+    pub fn revoke(&mut self, call: CallId) {
+        if let Some(running) = self.close(call) {
+            self.return_to_queue(&running.items);
+        }
+    }
+
+    /// An instance can take calls.
+    pub fn instance_up(&mut self, instance: usize) {
+        self.instances[instance] = Instance { is_up: true, calls: Vec::new() };
+    }
+
+    /// True if any instance can take calls.
+    #[must_use]
+    pub fn is_any_up(&self) -> bool {
+        self.instances.iter().any(|instance| instance.is_up)
+    }
+
+    /// An instance died; `has_started` knows which of its calls had begun.
+    pub fn instance_down(&mut self, instance: usize, has_started: impl Fn(CallId) -> bool) -> Lost<R> {
+        let calls = std::mem::take(&mut self.instances[instance]).calls;
+        let mut lost = Lost { lost: Vec::new(), poison: Vec::new(), rerun: 0, is_charged_to_item: false };
+        let started: Vec<_> = calls.iter().copied().filter(|call| has_started(*call)).collect();
+        for call in calls {
+            let Some(running) = self.calls.remove(&call) else { continue };
+            if started.contains(&call) {
+                lost.is_charged_to_item |=
+                    started.len() == 1 && running.items.len() == 1 && running.items[0].deaths > 0;
+                self.rerun_one_by_one(&running.items, &mut lost);
+            } else {
+                self.return_to_queue(&running.items);
+            }
+        }
+        lost
+    }
+
+    /// End everything that waits, for a version that will not run it.
+    pub fn drain(&mut self) -> Vec<Item<R>> {
+        let items = self.queue.drain();
+        items.iter().for_each(|item| {
+            self.forget(item.id);
+        });
+        items
+    }
+
+    /// The instance with the fewest calls that has a slot. A free slot anywhere comes before any prefetch.
+    fn pick(&self) -> Option<(usize, Slot)> {
+        let (index, instance) = self
+            .instances
+            .iter()
+            .enumerate()
+            .filter(|(_, instance)| instance.is_up)
+            .min_by_key(|(_, i)| i.calls.len())?;
+        match instance.calls.len() {
+            load if load < self.concurrency => Some((index, Slot::Free)),
+            load if load == self.concurrency => Some((index, Slot::Prefetch)),
+            _ => None,
+        }
+    }
+
+    fn wait(&mut self, item: Item<R>) {
+        self.place(item.id, Place::Waiting { batch_key: item.batch_key }, item.start_by);
+        self.queue.insert(item);
+    }
+
+    /// Note where a live item is and when its time there is over.
+    fn place(&mut self, id: ItemId, place: Place, timer: Nanos) {
+        if let Some(before) = self.live.insert(id, Live { place, timer }) {
+            if before.timer == timer {
+                return;
+            }
+            self.timers.remove(&(before.timer, id));
+        }
+        self.timers.insert((timer, id));
+    }
+
+    fn forget(&mut self, id: ItemId) -> Option<Place> {
+        let live = self.live.remove(&id)?;
+        self.timers.remove(&(live.timer, id));
+        Some(live.place)
+    }
+
+    fn leave(&mut self, id: ItemId) -> Option<Expired<R>> {
+        match self.forget(id)? {
+            Place::Waiting { batch_key } => {
+                let item = self.queue.remove(id, batch_key)?;
+                Some(Expired { request: item.request, call: None, is_call_abandoned: false })
+            }
+            Place::InCall { call } => {
+                let running = self.calls.get_mut(&call)?;
+                running.gone += 1;
+                let request = running.items.iter().find(|item| item.id == id)?.request.clone();
+                let is_call_abandoned = running.gone == running.items.len();
+                Some(Expired { request, call: Some((running.instance, call)), is_call_abandoned })
+            }
+        }
+    }
+
+    fn close(&mut self, call: CallId) -> Option<Running<R>> {
+        let running = self.calls.remove(&call)?;
+        self.instances[running.instance].calls.retain(|other| *other != call);
+        Some(running)
+    }
+
+    /// Items of a call that somebody still waits for.
+    fn still_live(&self, items: &[Item<R>]) -> Vec<Item<R>> {
+        items.iter().filter(|item| self.live.contains_key(&item.id)).cloned().collect()
+    }
+
+    fn return_to_queue(&mut self, items: &[Item<R>]) {
+        self.still_live(items).into_iter().for_each(|item| self.wait(item));
+    }
+
+    fn bisect(&mut self, items: &[Item<R>]) {
+        let mut first = self.still_live(items);
+        let second = first.split_off(first.len().div_ceil(2));
+        self.wait_as_group(second);
+        self.wait_as_group(first);
+    }
+
+    fn rerun_one_by_one(&mut self, items: &[Item<R>], lost: &mut Lost<R>) {
+        for mut item in self.still_live(items).into_iter().rev() {
+            item.deaths += 1;
+            if !item.idempotent {
+                self.forget(item.id);
+                lost.lost.push(item);
+            } else if item.deaths >= MAX_DEATHS {
+                self.forget(item.id);
+                lost.poison.push(item);
+            } else {
+                lost.rerun += 1;
+                self.wait_as_group(vec![item]);
+            }
+        }
+    }
+
+    fn wait_as_group(&mut self, group: Vec<Item<R>>) {
+        for item in &group {
+            self.place(item.id, Place::Waiting { batch_key: item.batch_key }, item.start_by);
+        }
+        self.queue.insert_group(group);
+    }
+}
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;
