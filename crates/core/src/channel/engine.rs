@@ -1,0 +1,428 @@
+//! The engine's end of a channel.
+//!
+//! A [`Link`] is one worker: its socket, its transport, the questions and calls that are open. One task reads what the
+//! worker sends ([`Link::run`]); everything else is called from anywhere and never waits.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{BadFrame, Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, bad};
+use super::inline::InlineTransport;
+use super::proto;
+use super::shm::ShmTransport;
+use super::socket::{self, Outgoing};
+use super::{FEATURE_SHM, FORMAT_VERSION};
+use crate::clock::Nanos;
+use crate::config::TransportKind;
+use crate::tensor::{Datatype, Tensor, TensorSpec};
+
+/// How long the socket of a dead worker is read on.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// One input of a call: the pieces of its items, to be stacked.
+#[derive(Debug)]
+pub struct Gather {
+    /// Element type.
+    pub datatype: Datatype,
+    /// The whole shape, all rows.
+    pub shape: Vec<u64>,
+    /// Bytes in order; together they are the tensor.
+    pub pieces: Vec<Bytes>,
+}
+
+impl Gather {
+    /// Bytes of the whole tensor.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
+/// A call to be sent.
+#[derive(Debug)]
+pub struct OutCall {
+    /// Its number.
+    pub call: u64,
+    /// The instance that runs it.
+    pub instance: u32,
+    /// Never begin after this moment.
+    pub deadline: Nanos,
+    /// Rows along the batch axis.
+    pub rows: u32,
+    /// The requests in it, in order.
+    pub items: Vec<proto::Item>,
+    /// One per input, in the order of the signature.
+    pub inputs: Vec<Gather>,
+    /// True if `rows` and the signature say the whole shape of the one input.
+    pub is_fast: bool,
+}
+
+/// A call that came back.
+#[derive(Debug)]
+pub struct EndFrame {
+    /// Its number.
+    pub call: u64,
+    /// When the worker began it, by the worker's word.
+    pub began: Nanos,
+    /// Outputs in the order of the signature, lengths checked against shapes; or what went wrong.
+    pub result: Result<Vec<Tensor>, proto::Failure>,
+}
+
+/// Who is told of ended calls.
+pub trait Sink: Send + Sync + std::fmt::Debug {
+    /// A call came back. An error is a bad frame: it ends the worker.
+    fn ended(&self, end: EndFrame) -> Result<(), BadFrame>;
+}
+
+/// How calls reach the worker and their bytes come back.
+pub trait Transport: Send + Sync + std::fmt::Debug {
+    /// Send a call. An error means that the worker is going or gone; its death is handled where deaths are.
+    fn send_call(&self, outbox: &Outbox, call: OutCall) -> Result<(), BadFrame>;
+    /// Take back a call that has not begun; false if it has.
+    fn revoke(&self, call: u64) -> bool;
+    /// Has this call begun? Unknown calls have.
+    fn has_started(&self, call: u64) -> bool;
+    /// An END came: its slot is free, and its input range too if the worker released it or has released it before.
+    fn ended(&self, outbox: &Outbox, call: u64, is_released: bool);
+    /// A RELEASE came.
+    fn released(&self, outbox: &Outbox, descriptor: &Descriptor) -> Result<(), BadFrame>;
+    /// The worker wants memory for answers, or gives some up.
+    fn segment(&self, outbox: &Outbox, wish: &proto::Segment) -> Result<(), BadFrame>;
+    /// The metadata and output tensors of an END that stands in shared memory.
+    fn fetch(
+        self: Arc<Self>,
+        outbox: &Outbox,
+        descriptor: &Descriptor,
+        signature: &Signature,
+    ) -> Result<Fetched, BadFrame>;
+}
+
+/// What an END carried.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The message.
+    pub end: proto::End,
+    /// Its tensors.
+    pub outputs: Vec<Tensor>,
+}
+
+/// The part of a version's signature that the fast path leaves unsaid.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// Inputs.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs.
+    pub outputs: Vec<TensorSpec>,
+    /// Is there a batch axis?
+    pub batch_axis: bool,
+}
+
+impl Signature {
+    /// True if `rows` says the whole shape of the one tensor in `specs`.
+    #[must_use]
+    pub fn is_fast(specs: &[TensorSpec]) -> bool {
+        matches!(specs, [only] if only.is_fixed())
+    }
+
+    /// The shape of a fast-path tensor.
+    pub fn fast_shape(&self, specs: &[TensorSpec], rows: u32) -> Result<Vec<u64>, BadFrame> {
+        let [only] = specs else { return bad("a tensor in the descriptor needs a signature with one tensor") };
+        if !only.is_fixed() {
+            return bad("a tensor in the descriptor needs a signature with fixed lengths");
+        }
+        let axis = self.batch_axis.then_some(u64::from(rows));
+        Ok(axis.into_iter().chain(only.dims.iter().map(|dim| *dim as u64)).collect())
+    }
+}
+
+/// Frames on their way to the socket.
+#[derive(Clone, Debug)]
+pub struct Outbox(mpsc::UnboundedSender<Outgoing>);
+
+impl Outbox {
+    /// Queue a frame; it is dropped if the worker is gone.
+    pub fn send(&self, frame: Outgoing) {
+        let _ = self.0.send(frame);
+    }
+}
+
+/// The engine's end of one worker's channel.
+#[derive(Debug)]
+pub struct Link {
+    outbox: Outbox,
+    transport: Arc<dyn Transport>,
+    asks: Mutex<HashMap<u64, oneshot::Sender<proto::Tell>>>,
+    next_ask: AtomicU64,
+    attached: OnceLock<(Arc<dyn Sink>, Signature)>,
+}
+
+/// What [`Link::run`] reads from.
+#[derive(Debug)]
+pub struct Inbound {
+    socket: OwnedReadHalf,
+    ring: Option<(super::ring::Consumer, AsyncFd<OwnedFd>)>,
+}
+
+impl Link {
+    /// Say HELLO on `socket` and start the task that writes to it. Must run inside the tokio runtime.
+    pub fn new(socket: std::os::unix::net::UnixStream, kind: TransportKind) -> io::Result<(Arc<Self>, Inbound)> {
+        socket.set_nonblocking(true)?;
+        let (read, write) = UnixStream::from_std(socket)?.into_split();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(write_frames(write, receiver));
+        let outbox = Outbox(sender);
+        let (transport, ring): (Arc<dyn Transport>, _) = match kind {
+            TransportKind::Inline => {
+                outbox.send(hello(0, 0, Vec::new()));
+                (Arc::new(InlineTransport), None)
+            }
+            TransportKind::Shm => {
+                let opened = ShmTransport::open()?;
+                outbox.send(hello(FEATURE_SHM, super::ring::CONTROL_BYTES, opened.descriptors));
+                (Arc::new(opened.transport), Some((opened.consumer, super::segments::watch(opened.answers)?)))
+            }
+        };
+        let link =
+            Self { outbox, transport, asks: Mutex::default(), next_ask: AtomicU64::new(1), attached: OnceLock::new() };
+        Ok((Arc::new(link), Inbound { socket: read, ring }))
+    }
+
+    /// From now on ended calls go to `sink`. A link serves one instance in its life.
+    pub fn attach(&self, sink: Arc<dyn Sink>, signature: Signature) {
+        let _ = self.attached.set((sink, signature));
+    }
+
+    /// Send a call.
+    pub fn call(&self, call: OutCall) -> Result<(), BadFrame> {
+        self.transport.send_call(&self.outbox, call)
+    }
+
+    /// Take back a call that has not begun; false if it has.
+    #[must_use]
+    pub fn revoke(&self, call: u64) -> bool {
+        self.transport.revoke(call)
+    }
+
+    /// Has this call begun?
+    #[must_use]
+    pub fn has_started(&self, call: u64) -> bool {
+        self.transport.has_started(call)
+    }
+
+    /// Tell the worker that nobody waits for a call any more.
+    pub fn cancel(&self, call: u64) {
+        self.outbox.send(Outgoing::bare(Descriptor::new(Kind::Cancel, call)));
+    }
+
+    /// Tell the worker to end by itself.
+    pub fn end_worker(&self) {
+        let ask = proto::Ask { verb: "end".into(), body: String::new() };
+        self.outbox.send(Outgoing::new(Descriptor::new(Kind::Ask, 0), &ask));
+    }
+
+    /// Ask a question; an error if the worker dies before it answers.
+    pub async fn ask(&self, verb: &str, body: String) -> Result<proto::Tell, WorkerGone> {
+        let number = self.next_ask.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.asks.lock().insert(number, sender);
+        let ask = proto::Ask { verb: verb.to_owned(), body };
+        self.outbox.send(Outgoing::new(Descriptor::new(Kind::Ask, number), &ask));
+        receiver.await.map_err(|_| WorkerGone)
+    }
+
+    /// Read what the worker sends until `death` completes or the worker ends the socket. What had been sent before a
+    /// death is still read. Ends with an error for a bad frame.
+    pub async fn run(&self, mut inbound: Inbound, death: impl Future<Output = ()>) -> Result<(), BadFrame> {
+        let outcome = tokio::select! {
+            outcome = self.read_socket(&mut inbound.socket) => outcome,
+            outcome = self.read_ring(inbound.ring.as_mut()) => outcome,
+            // A child of the worker may hold the socket open; what the worker itself had sent is here already.
+            () = async { death.await; tokio::time::sleep(LAST_WORDS).await } => Ok(()),
+        };
+        let outcome = match (&outcome, inbound.ring.as_mut()) {
+            (Ok(()), Some((consumer, _))) => self.drain_ring(consumer).map(|_| ()),
+            _ => outcome,
+        };
+        self.asks.lock().clear();
+        outcome
+    }
+
+    async fn read_ring(&self, ring: Option<&mut (super::ring::Consumer, AsyncFd<OwnedFd>)>) -> Result<(), BadFrame> {
+        let Some((consumer, answers)) = ring else { return std::future::pending().await };
+        loop {
+            if self.drain_ring(consumer)? || !consumer.prepare_sleep() {
+                continue;
+            }
+            let Ok(mut ready) = answers.readable().await else { return Ok(()) };
+            let _ = rustix::io::read(ready.get_inner(), &mut [0_u8; 8]);
+            ready.clear_ready();
+        }
+    }
+
+    /// Handle everything in the ring; true if there was anything.
+    fn drain_ring(&self, consumer: &mut super::ring::Consumer) -> Result<bool, BadFrame> {
+        let mut any = false;
+        while let Some(entry) = consumer.pop()? {
+            consumer.acknowledge();
+            any = true;
+            self.handle_shm(&Descriptor::decode(&entry.descriptor)?)?;
+        }
+        Ok(any)
+    }
+
+    fn handle_shm(&self, descriptor: &Descriptor) -> Result<(), BadFrame> {
+        match descriptor.kind {
+            Kind::End => {
+                let Some((_, signature)) = self.attached.get() else { return bad("END before any load") };
+                let fetched = Arc::clone(&self.transport).fetch(&self.outbox, descriptor, signature)?;
+                self.end(descriptor, fetched)
+            }
+            Kind::Release => self.transport.released(&self.outbox, descriptor),
+            kind => bad(format!("{kind:?} in the ring")),
+        }
+    }
+
+    async fn read_socket(&self, stream: &mut OwnedReadHalf) -> Result<(), BadFrame> {
+        loop {
+            match socket::read(stream).await {
+                Ok(None) => return Ok(()),
+                Ok(Some((descriptor, metadata))) => self.handle_socket(stream, &descriptor, &metadata).await?,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return bad(error.to_string()),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    async fn handle_socket(
+        &self,
+        stream: &mut OwnedReadHalf,
+        descriptor: &Descriptor,
+        metadata: &[u8],
+    ) -> Result<(), BadFrame> {
+        match descriptor.kind {
+            Kind::Hello => check_hello(&decode::<proto::Hello>(metadata)?),
+            Kind::Tell => {
+                let tell = decode::<proto::Tell>(metadata)?;
+                if let Some(asker) = self.asks.lock().remove(&descriptor.call) {
+                    let _ = asker.send(tell);
+                }
+                Ok(())
+            }
+            Kind::Segment => self.transport.segment(&self.outbox, &decode::<proto::Segment>(metadata)?),
+            Kind::Release => self.transport.released(&self.outbox, descriptor),
+            Kind::End if descriptor.segment != 0 => self.handle_shm(descriptor),
+            Kind::End => {
+                let Some((_, signature)) = self.attached.get() else { return bad("END before any load") };
+                let fetched = read_inline_end(stream, descriptor, metadata, signature).await?;
+                self.end(descriptor, fetched)
+            }
+            kind => bad(format!("{kind:?} from a worker")),
+        }
+    }
+
+    fn end(&self, descriptor: &Descriptor, fetched: Fetched) -> Result<(), BadFrame> {
+        let Some((sink, _)) = self.attached.get() else { return bad("END before any load") };
+        self.transport.ended(&self.outbox, descriptor.call, descriptor.has(FLAG_RELEASED));
+        let result = match fetched.end.failure {
+            Some(failure) if descriptor.has(FLAG_FAILED) => Err(failure),
+            None if !descriptor.has(FLAG_FAILED) => Ok(fetched.outputs),
+            _ => return bad("END whose flag and failure disagree"),
+        };
+        sink.ended(EndFrame { call: descriptor.call, began: descriptor.deadline, result })
+    }
+}
+
+/// The worker died before it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerGone;
+
+fn hello(features: u64, control_size: u64, descriptors: Vec<OwnedFd>) -> Outgoing {
+    let message = proto::Hello { version: FORMAT_VERSION, features, pid: std::process::id(), control_size };
+    Outgoing { descriptors, ..Outgoing::new(Descriptor::new(Kind::Hello, 0), &message) }
+}
+
+fn check_hello(hello: &proto::Hello) -> Result<(), BadFrame> {
+    if hello.version == FORMAT_VERSION {
+        return Ok(());
+    }
+    bad(format!("the worker speaks format {}, the engine {FORMAT_VERSION}; install one samovar in both", hello.version))
+}
+
+/// Decode a message that may come from anybody.
+pub fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, BadFrame> {
+    M::decode(bytes).or_else(|error| bad(format!("metadata: {error}")))
+}
+
+async fn read_inline_end(
+    stream: &mut OwnedReadHalf,
+    descriptor: &Descriptor,
+    metadata: &[u8],
+    signature: &Signature,
+) -> Result<Fetched, BadFrame> {
+    let end = decode::<proto::End>(metadata)?;
+    if usize::from(descriptor.tensor_count) != end.tensors.len() || descriptor.has(FLAG_TENSOR) {
+        return bad("an END on the socket lists its tensors in the metadata");
+    }
+    if end.tensors.len() > signature.outputs.len() {
+        return bad(format!("{} outputs, the signature has {}", end.tensors.len(), signature.outputs.len()));
+    }
+    let mut outputs = Vec::with_capacity(end.tensors.len());
+    for tensor in &end.tensors {
+        let reference = Reference::check(tensor)?;
+        if reference.place.is_some() {
+            return bad("a shared-memory tensor on the inline transport");
+        }
+        let data = socket::read_long(stream, reference.length).await.or_else(|error| bad(error.to_string()))?;
+        reference.check_content(&data)?;
+        outputs.push(Tensor { datatype: reference.datatype, shape: reference.shape, data: data.into() });
+    }
+    Ok(Fetched { end, outputs })
+}
+
+/// Write queued frames until the worker is gone or the link is dropped.
+async fn write_frames(socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Outgoing>) {
+    while let Some(frame) = frames.recv().await {
+        if write_frame(&socket, &frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_frame(socket: &OwnedWriteHalf, frame: &Outgoing) -> io::Result<()> {
+    let head = frame.head();
+    let mut descriptors: &[OwnedFd] = &frame.descriptors;
+    let mut rest: &[u8] = &head;
+    let mut tensors = frame.tensors.iter();
+    loop {
+        while !rest.is_empty() {
+            socket.writable().await?;
+            let stream: &UnixStream = socket.as_ref();
+            match stream
+                .try_io(tokio::io::Interest::WRITABLE, || socket::send_with_descriptors(stream, rest, descriptors))
+            {
+                Ok(sent) => {
+                    rest = &rest[sent..];
+                    descriptors = &[];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match tensors.next() {
+            Some(tensor) => rest = tensor,
+            None => return Ok(()),
+        }
+    }
+}
