@@ -1,0 +1,238 @@
+//! A request on its way: checked inputs, the pieces of its answer, and the one that waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::channel::proto;
+use crate::clock::Nanos;
+use crate::error::{Code, Error};
+use crate::request::{Parameter, Parameters};
+use crate::tensor::Tensor;
+
+/// The end of a request: its outputs in the order of the signature, or why there are none.
+pub type Answer = Result<Vec<Tensor>, Error>;
+
+/// Answers one caller. [`Responder::finish`] has an effect exactly once, whoever comes first: the worker's END, the
+/// deadline, or a death.
+#[derive(Debug)]
+pub struct Responder(Mutex<Option<oneshot::Sender<Answer>>>);
+
+impl Responder {
+    fn new() -> (Self, oneshot::Receiver<Answer>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Mutex::new(Some(sender))), receiver)
+    }
+
+    /// Answer the caller; false if somebody has done so before, or the caller is gone.
+    pub fn finish(&self, answer: Answer) -> bool {
+        let sender = self.0.lock().take();
+        sender.is_some_and(|sender| sender.send(answer).is_ok())
+    }
+}
+
+/// A request that passed the checks of its version.
+#[derive(Debug)]
+pub struct Pending {
+    /// Id for logs and errors.
+    pub id: Arc<str>,
+    /// Inputs in the order of the signature.
+    pub inputs: Vec<Tensor>,
+    /// Rows along the batch axis; 1 where there is none.
+    pub rows: u64,
+    /// Parameters for the model.
+    pub parameters: Parameters,
+    /// Names of the outputs wanted; empty means all.
+    pub outputs: Vec<String>,
+    /// W3C traceparent.
+    pub trace: Option<Arc<str>>,
+    /// Answered by this moment.
+    pub deadline: Nanos,
+    /// When its last item was sent to a worker.
+    pub sent: AtomicU64,
+    responder: Responder,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    outputs: Vec<Option<Vec<Tensor>>>,
+    missing: usize,
+}
+
+/// One item of a request: which rows of it, and where its outputs belong.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The request.
+    pub pending: Arc<Pending>,
+    /// Number of the part.
+    pub index: usize,
+    /// Its first row.
+    pub first_row: u64,
+}
+
+/// What a request brings when it is accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Id for logs and errors.
+    pub id: Arc<str>,
+    /// Inputs in the order of the signature.
+    pub inputs: Vec<Tensor>,
+    /// Rows along the batch axis.
+    pub rows: u64,
+    /// Parameters for the model.
+    pub parameters: Parameters,
+    /// Names of the outputs wanted.
+    pub outputs: Vec<String>,
+    /// W3C traceparent.
+    pub trace: Option<Arc<str>>,
+    /// Answered by this moment.
+    pub deadline: Nanos,
+}
+
+impl Pending {
+    /// A request whose answer comes in `parts` pieces.
+    #[must_use]
+    pub fn new(accepted: Accepted, parts: usize) -> (Arc<Self>, oneshot::Receiver<Answer>) {
+        let (responder, receiver) = Responder::new();
+        let pending = Self {
+            id: accepted.id,
+            inputs: accepted.inputs,
+            rows: accepted.rows,
+            parameters: accepted.parameters,
+            outputs: accepted.outputs,
+            trace: accepted.trace,
+            deadline: accepted.deadline,
+            sent: AtomicU64::new(0),
+            responder,
+            parts: Mutex::new(Parts { outputs: (0..parts).map(|_| None).collect(), missing: parts }),
+        };
+        (Arc::new(pending), receiver)
+    }
+
+    /// Fail the whole request; false if it has its answer.
+    pub fn fail(&self, error: Error) -> bool {
+        self.responder.finish(Err(error))
+    }
+
+    /// The outputs of one part are there; the last one answers the request.
+    pub fn complete(&self, index: usize, outputs: Vec<Tensor>) {
+        let mut parts = self.parts.lock();
+        let Some(place @ None) = parts.outputs.get_mut(index) else { return };
+        *place = Some(outputs);
+        parts.missing -= 1;
+        if parts.missing == 0 {
+            let pieces: Vec<_> = parts.outputs.iter_mut().filter_map(Option::take).collect();
+            drop(parts);
+            self.responder.finish(join(pieces));
+        }
+    }
+
+    /// Note that an item of the request has been sent.
+    pub fn mark_sent(&self, moment: Nanos) {
+        self.sent.store(moment, Ordering::Relaxed);
+    }
+
+    /// This request as an entry of a call's item table.
+    #[must_use]
+    pub fn item(&self, rows: u32) -> proto::Item {
+        proto::Item {
+            id: self.id.to_string(),
+            rows,
+            deadline_ns: self.deadline,
+            sequence_flags: 0,
+            parameters: self.parameters.iter().map(|(name, value)| (name.clone(), parameter(value))).collect(),
+            outputs: self.outputs.clone(),
+            trace: self.trace.as_deref().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+fn parameter(value: &Parameter) -> proto::Parameter {
+    use proto::parameter::Value;
+    let value = match value {
+        Parameter::Bool(value) => Value::BoolValue(*value),
+        Parameter::Int(value) => Value::IntValue(*value),
+        Parameter::Double(value) => Value::DoubleValue(*value),
+        Parameter::String(value) => Value::StringValue(value.clone()),
+    };
+    proto::Parameter { value: Some(value) }
+}
+
+/// The outputs of all parts, rows behind rows.
+fn join(mut pieces: Vec<Vec<Tensor>>) -> Answer {
+    if pieces.len() == 1 {
+        return Ok(pieces.swap_remove(0));
+    }
+    let count = pieces.iter().map(Vec::len).min().unwrap_or(0);
+    (0..count).map(|output| join_output(pieces.iter().map(|piece| &piece[output]))).collect()
+}
+
+fn join_output<'a>(mut pieces: impl Iterator<Item = &'a Tensor>) -> Result<Tensor, Error> {
+    let Some(first) = pieces.next() else { return Err(Error::new(Code::Internal, "an answer without parts")) };
+    let mut shape = first.shape.clone();
+    let mut data = BytesMut::from(first.data.as_ref());
+    for piece in pieces {
+        let (Some(rows), [more, tail @ ..]) = (shape.first_mut(), piece.shape.as_slice()) else {
+            return Err(Error::new(Code::BadModelOutput, "an output without a batch axis cannot be joined"));
+        };
+        *rows += more;
+        if shape[1..] != *tail {
+            let text = format!(
+                "the request was split into several calls whose outputs have unlike shapes: {shape:?} and {:?}; \
+                 send at most max_batch_size rows",
+                piece.shape
+            );
+            return Err(Error::new(Code::BadModelOutput, text));
+        }
+        data.extend_from_slice(&piece.data);
+    }
+    Ok(Tensor { datatype: first.datatype, shape, data: data.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tensor::Datatype;
+
+    fn accepted() -> Accepted {
+        Accepted {
+            id: "r".into(),
+            inputs: Vec::new(),
+            rows: 3,
+            parameters: Vec::new(),
+            outputs: Vec::new(),
+            trace: None,
+            deadline: 9,
+        }
+    }
+
+    fn tensor(bytes: &'static [u8]) -> Vec<Tensor> {
+        vec![Tensor { datatype: Datatype::Uint8, shape: vec![bytes.len() as u64], data: Bytes::from_static(bytes) }]
+    }
+
+    #[test]
+    fn parts_are_joined_in_order_whenever_they_come() {
+        let (pending, mut receiver) = Pending::new(accepted(), 2);
+        pending.complete(1, tensor(b"c"));
+        pending.complete(1, tensor(b"x"));
+        assert!(receiver.try_recv().is_err());
+        pending.complete(0, tensor(b"ab"));
+        let outputs = receiver.try_recv().unwrap().unwrap();
+        assert_eq!((outputs[0].shape.as_slice(), outputs[0].data.as_ref()), ([3].as_slice(), b"abc".as_slice()));
+    }
+
+    #[test]
+    fn the_first_end_wins() {
+        let (pending, mut receiver) = Pending::new(accepted(), 1);
+        assert!(pending.fail(Error::new(Code::DeadlineExceeded, "late")));
+        pending.complete(0, tensor(b"a"));
+        assert!(!pending.fail(Error::new(Code::Internal, "again")));
+        assert_eq!(receiver.try_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
+    }
+}

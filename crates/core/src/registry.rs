@@ -1,0 +1,324 @@
+//! Which versions exist, which of them gets a request, and how one takes over from another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::config::{ExposeErrors, VersionSpec};
+use crate::error::{Code, Error, echo};
+use crate::events::{Event, Events};
+use crate::life::{Cause, LifeEvent, State};
+use crate::metrics::{Metrics, VersionGauges};
+use crate::version::{Version, not_ready};
+use crate::workers::instance::{Crew, Observer};
+use crate::workers::pool::Pool;
+use crate::workers::spawn::Worker;
+
+/// The versions of one model by name.
+type Versions = BTreeMap<String, Arc<Deployed>>;
+
+/// A version with what ends it.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The version.
+    pub version: Arc<Version>,
+    stop: watch::Sender<bool>,
+    /// The instances' tasks.
+    crew: Mutex<Option<JoinSet<()>>>,
+    order: u64,
+}
+
+/// What is told of a version to the control plane.
+#[derive(Debug, Serialize)]
+pub struct VersionReport {
+    /// Model name.
+    pub name: String,
+    /// Version name.
+    pub version: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it failed, or why an instance last died.
+    pub cause: Option<Cause>,
+    /// Its history.
+    pub events: Vec<LifeEvent>,
+    /// Live instances.
+    pub instances: Vec<InstanceReport>,
+}
+
+/// A live instance.
+#[derive(Debug, Serialize)]
+pub struct InstanceReport {
+    /// Its number.
+    pub index: usize,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Every version that the engine knows.
+#[derive(Debug)]
+pub struct Registry {
+    /// What requests see; replaced as a whole, so that a look at it takes no lock.
+    routes: ArcSwap<BTreeMap<String, Versions>>,
+    /// Serialises changes of `routes`, and holds versions that load in order to take over.
+    incoming: Mutex<Vec<Arc<Deployed>>>,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    expose_errors: ExposeErrors,
+    drain_timeout: Duration,
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new(
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+        events: Arc<Events>,
+        expose_errors: ExposeErrors,
+        drain_timeout: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            routes: ArcSwap::default(),
+            incoming: Mutex::default(),
+            pool,
+            metrics,
+            events,
+            expose_errors,
+            drain_timeout,
+        })
+    }
+
+    /// The version that gets a request: the named one, else the highest integer, else `default`, else the last deployed.
+    pub fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
+        let routes = self.routes.load();
+        let Some(versions) = routes.get(model) else {
+            let text = format!("no model {:?}; GET /v2/repository/index lists the models", echo(model));
+            return Err(Error::new(Code::UnknownModel, text));
+        };
+        let Some(name) = version else {
+            let chosen = choose(versions).map(|deployed| Arc::clone(&deployed.version));
+            return chosen.ok_or_else(|| Error::new(Code::UnknownModel, format!("model {model:?} has no version")));
+        };
+        versions.get(name).map(|deployed| Arc::clone(&deployed.version)).ok_or_else(|| {
+            let known: Vec<_> = versions.keys().map(String::as_str).collect();
+            let text = format!("model {model:?} has no version {:?}; it has {}", echo(name), known.join(", "));
+            Error::new(Code::UnknownVersion, text)
+        })
+    }
+
+    /// Every version.
+    #[must_use]
+    pub fn versions(&self) -> Vec<Arc<Version>> {
+        self.routes.load().values().flat_map(BTreeMap::values).map(|deployed| Arc::clone(&deployed.version)).collect()
+    }
+
+    /// Names of the versions of a model that could serve.
+    #[must_use]
+    pub fn version_names(&self, model: &str) -> Vec<String> {
+        self.routes.load().get(model).map(|versions| versions.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What the control plane may know of every version.
+    #[must_use]
+    pub fn reports(&self) -> Vec<VersionReport> {
+        let report = |version: Arc<Version>| {
+            let pids = version.gauges().pids;
+            let life = version.life.lock();
+            VersionReport {
+                name: version.name.to_string(),
+                version: version.version.to_string(),
+                state: life.state(),
+                cause: life.cause().cloned(),
+                events: life.events(),
+                instances: pids.into_iter().map(|(index, pid)| InstanceReport { index, pid }).collect(),
+            }
+        };
+        self.versions().into_iter().map(report).collect()
+    }
+
+    /// For a scrape.
+    #[must_use]
+    pub fn gauges(&self) -> Vec<VersionGauges> {
+        self.versions().iter().map(|version| version.gauges()).collect()
+    }
+
+    /// Load a version; `worker` has imported its file already. If one of that name serves, it serves on until the new
+    /// one is ready. Must run inside the tokio runtime.
+    pub fn deploy(self: &Arc<Self>, spec: VersionSpec, worker: Option<Worker>) {
+        if spec.runtime == "python" {
+            self.pool.import(&["numpy"]);
+        }
+        let instances = spec.options.instances.max(1);
+        let version = Version::new(spec, Arc::clone(&self.metrics), self.expose_errors);
+        let (stop, stopped) = watch::channel(false);
+        let mut incoming = self.incoming.lock();
+        let order = self.versions().len() as u64 + incoming.len() as u64;
+        let deployed = Arc::new(Deployed { version: Arc::clone(&version), stop, crew: Mutex::default(), order });
+        let crew = Arc::new(Crew {
+            version: Arc::clone(&version),
+            pool: Arc::clone(&self.pool),
+            observer: Arc::clone(self) as Arc<dyn Observer>,
+            stop: stopped,
+            given_up: 0.into(),
+        });
+        let mut tasks = JoinSet::new();
+        let mut worker = worker;
+        for index in 0..instances {
+            tasks.spawn(Arc::clone(&crew).run(index, worker.take()));
+        }
+        *deployed.crew.lock() = Some(tasks);
+        let serves = self.serving(&version).is_some_and(|old| old.version.is_any_up());
+        if serves {
+            incoming.push(deployed);
+        } else {
+            self.install(deployed);
+        }
+    }
+
+    /// List a model that could not even be described.
+    pub fn declare_failed(self: &Arc<Self>, spec: VersionSpec, cause: Cause) {
+        let version = Version::new(spec, Arc::clone(&self.metrics), self.expose_errors);
+        let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
+        version.close(Error::new(Code::ModelFailed, text), true);
+        let message = cause.message.clone();
+        version.enter(State::Failed, &message, Some(cause));
+        let _changes = self.incoming.lock();
+        if self.serving(&version).is_none_or(|old| !old.version.is_any_up()) {
+            self.install(Arc::new(Deployed {
+                version,
+                stop: watch::channel(false).0,
+                crew: Mutex::default(),
+                order: 0,
+            }));
+        }
+    }
+
+    /// Drain and unload a version; false if there is none to unload. Returns at once, the rest happens behind.
+    pub fn retire(self: &Arc<Self>, model: &str, version: &str) -> bool {
+        let Some(deployed) = self.routes.load().get(model).and_then(|versions| versions.get(version)).cloned() else {
+            return false;
+        };
+        if deployed.version.life.lock().state() == State::Unloaded {
+            return false;
+        }
+        let registry = Arc::clone(self);
+        let deadline = Instant::now() + self.drain_timeout;
+        tokio::spawn(async move { registry.end(&deployed, deadline).await });
+        true
+    }
+
+    /// End every version, after what waits and runs in them, or at `deadline`.
+    pub async fn end_all(self: &Arc<Self>, deadline: Instant) {
+        let mut all: Vec<_> = self.routes.load().values().flat_map(|versions| versions.values().cloned()).collect();
+        all.append(&mut self.incoming.lock());
+        let mut ends = JoinSet::new();
+        for deployed in all {
+            let registry = Arc::clone(self);
+            ends.spawn(async move { registry.end(&deployed, deadline).await });
+        }
+        while ends.join_next().await.is_some() {}
+    }
+
+    async fn end(&self, deployed: &Deployed, deadline: Instant) {
+        let version = &deployed.version;
+        if version.enter(State::Draining, "draining", None) {
+            self.announce(version);
+        }
+        version.close(not_ready(&version.name, "is unloaded"), false);
+        let _ = tokio::time::timeout_at(deadline, version.drained()).await;
+        version.close(not_ready(&version.name, "is unloaded"), true);
+        deployed.stop.send_replace(true);
+        let crew = deployed.crew.lock().take();
+        if let Some(mut crew) = crew {
+            while crew.join_next().await.is_some() {}
+        }
+        if version.enter(State::Unloaded, "unloaded", None) {
+            self.announce(version);
+        }
+    }
+
+    fn serving(&self, version: &Version) -> Option<Arc<Deployed>> {
+        self.routes.load().get(&*version.name)?.get(&*version.version).cloned()
+    }
+
+    /// Let a version get the requests of its name. The lock on `incoming` is held.
+    fn install(&self, deployed: Arc<Deployed>) {
+        let mut routes = BTreeMap::clone(&self.routes.load());
+        let versions = routes.entry(deployed.version.name.to_string()).or_default();
+        versions.insert(deployed.version.version.to_string(), deployed);
+        self.routes.store(Arc::new(routes));
+    }
+
+    fn announce(&self, version: &Version) {
+        let life = version.life.lock();
+        tracing::info!(model = %version.name, version = %version.version, state = life.state().name(), "version is {}", life.state().name());
+        self.events.push(Event::Version {
+            name: version.name.to_string(),
+            version: version.version.to_string(),
+            state: life.state(),
+            cause: life.cause().cloned(),
+        });
+    }
+
+    /// A version that loaded in order to take over has become ready, or has failed.
+    fn settle(&self, version: &Arc<Version>, is_ready: bool) -> Option<Arc<Deployed>> {
+        let mut incoming = self.incoming.lock();
+        let place = incoming.iter().position(|deployed| Arc::ptr_eq(&deployed.version, version))?;
+        let deployed = incoming.remove(place);
+        let old = self.serving(version);
+        if is_ready {
+            self.install(deployed);
+            return old;
+        }
+        if let Some(old) = old {
+            let cause = version.life.lock().cause().map_or_else(String::new, |cause| cause.message.clone());
+            old.version.life.lock().note(&format!("a newer load failed and this one serves on: {cause}"));
+        }
+        Some(deployed)
+    }
+}
+
+impl Observer for Registry {
+    fn changed(&self, version: &Arc<Version>) {
+        let state = version.life.lock().state();
+        if matches!(state, State::Ready | State::Failed)
+            && let Some(over) = self.settle(version, state == State::Ready)
+        {
+            let drain_timeout = self.drain_timeout;
+            tokio::spawn(async move { replace(&over, drain_timeout).await });
+        }
+        self.announce(version);
+    }
+}
+
+/// End a version that another one took over from, or that failed to take over: quietly, its name lives on.
+async fn replace(over: &Deployed, drain_timeout: Duration) {
+    let version = &over.version;
+    // Requests that found it a moment ago still come: it stays open until it has been idle.
+    let _ = tokio::time::timeout(drain_timeout, version.drained()).await;
+    version.close(not_ready(&version.name, "was replaced"), true);
+    over.stop.send_replace(true);
+    let crew = over.crew.lock().take();
+    if let Some(mut crew) = crew {
+        while crew.join_next().await.is_some() {}
+    }
+}
+
+/// The version that a request without one gets. Those that can serve come first.
+fn choose(versions: &Versions) -> Option<&Arc<Deployed>> {
+    let rank = |deployed: &&Arc<Deployed>| {
+        let state = deployed.version.life.lock().state();
+        let serves = matches!(state, State::Ready | State::Degraded | State::Loading);
+        let number = deployed.version.version.parse::<u64>().ok();
+        (serves, number, &*deployed.version.version == "default", deployed.order)
+    };
+    versions.values().max_by_key(rank)
+}

@@ -1,0 +1,606 @@
+//! One version that serves: its scheduler behind one short lock, and the side effects that the scheduler asks for.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::admission::admit;
+use crate::batcher::Policy;
+use crate::channel::engine::{EndFrame, Gather, Link, OutCall, Signature, Sink};
+use crate::channel::frame::{BadFrame, bad};
+use crate::channel::proto::{Failure, failure};
+use crate::clock::{NEVER, Nanos, now};
+use crate::config::{ExposeErrors, VersionSpec};
+use crate::demultiplex::{check_outputs, rows_of, split_input};
+use crate::error::{Code, Error};
+use crate::life::{Cause, Life, State};
+use crate::metrics::{Metrics, VersionGauges, VersionMetrics, seconds};
+use crate::pending::{Part, Pending};
+use crate::queue::Item;
+use crate::request::{InferRequest, InferResponse};
+use crate::scheduler::{Arrival, Assignment, Ended, Expired, Limits, Outcome, Scheduler};
+use crate::tensor::{NamedTensor, Tensor, TensorSpec};
+
+/// A timer with nothing to do still looks, so that it notices that its version is gone.
+const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// One version that serves.
+#[derive(Debug)]
+pub struct Version {
+    /// What it is.
+    pub spec: VersionSpec,
+    /// Model name.
+    pub name: Arc<str>,
+    /// Version name.
+    pub version: Arc<str>,
+    /// State and history. Not on the path of a request, apart from a look at the state.
+    pub life: Mutex<Life>,
+    /// Its metrics.
+    pub metrics: VersionMetrics,
+    all_metrics: Arc<Metrics>,
+    signature: Signature,
+    expose_errors: ExposeErrors,
+    /// The one lock on the path of a request, held for the scheduler's decisions only.
+    core: Mutex<Core>,
+    /// Wakes the timer when something is due earlier than it knows.
+    earlier: Arc<Notify>,
+    /// Wakes whoever waits for the version to be empty.
+    idle: Notify,
+}
+
+#[derive(Debug)]
+struct Core {
+    scheduler: Scheduler<Part>,
+    instances: Vec<InstanceSlot>,
+    /// What new requests are answered, while they are not taken.
+    closed: Option<Error>,
+    /// The moment for which the timer is set.
+    timer: Nanos,
+}
+
+#[derive(Clone, Debug, Default)]
+struct InstanceSlot {
+    link: Option<Arc<Link>>,
+    pid: Option<u32>,
+    finished_calls: u64,
+}
+
+/// What the scheduler wants done, outside of the lock.
+#[derive(Debug, Default)]
+struct Actions {
+    expired: Vec<Expired<Part>>,
+    sends: Vec<(Arc<Link>, Assignment<Part>)>,
+}
+
+/// What a death left.
+#[derive(Clone, Copy, Debug)]
+pub struct DeathReport {
+    /// True if the worker had finished a call since it was loaded.
+    pub has_finished_call: bool,
+    /// True if the death is the fault of one item that had killed before.
+    pub is_charged_to_item: bool,
+}
+
+impl Version {
+    /// A version with no live instance yet. Must run inside the tokio runtime: its timer is started.
+    #[must_use]
+    pub fn new(spec: VersionSpec, metrics: Arc<Metrics>, expose_errors: ExposeErrors) -> Arc<Self> {
+        let options = &spec.options;
+        let max_batch_size = if spec.batch_axis { options.max_batch_size.max(1) } else { 1 };
+        let delay = std::time::Duration::try_from_secs_f64(options.max_queue_delay_ms / 1e3).unwrap_or_default();
+        let policy = Policy { max_batch_size, max_queue_delay: crate::clock::nanos(delay) };
+        let limits = Limits { items: options.max_queue_items, bytes: options.max_queue_bytes };
+        let (instances, concurrency) = (options.instances.max(1), options.concurrency.max(1));
+        let core = Core {
+            scheduler: Scheduler::new(policy, limits, instances, concurrency),
+            instances: vec![InstanceSlot::default(); instances],
+            closed: Some(not_ready(&spec.name, "is still loading")),
+            timer: NEVER,
+        };
+        let version = Arc::new(Self {
+            name: spec.name.as_str().into(),
+            version: spec.version.as_str().into(),
+            life: Mutex::default(),
+            metrics: metrics.version(&spec.name, &spec.version),
+            all_metrics: metrics,
+            signature: Signature {
+                inputs: spec.inputs.clone(),
+                outputs: spec.outputs.clone(),
+                batch_axis: spec.batch_axis,
+            },
+            expose_errors,
+            core: Mutex::new(core),
+            earlier: Arc::default(),
+            idle: Notify::new(),
+            spec,
+        });
+        tokio::spawn(run_timer(Arc::downgrade(&version), Arc::clone(&version.earlier)));
+        version
+    }
+
+    /// Run one request. Dropping the future cancels it.
+    pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferResponse, Error> {
+        let admitted = admit(&self.spec, request)?;
+        let max_rows = u64::from(if self.spec.batch_axis { self.spec.options.max_batch_size.max(1) } else { 1 });
+        let rows = admitted.accepted.rows;
+        let parts = rows.div_ceil(max_rows).max(1) as usize;
+        let arrived = now();
+        let (pending, receiver) = Pending::new(admitted.accepted, parts);
+        let arrival = |index: usize| {
+            let first_row = index as u64 * max_rows;
+            Arrival {
+                request: Part { pending: Arc::clone(&pending), index, first_row },
+                rows: (rows - first_row).min(max_rows) as u32,
+                batch_key: admitted.batch_key,
+                cost: admitted.bytes / parts as u64,
+                start_by: admitted.start_by,
+                deadline: pending.deadline,
+                idempotent: admitted.idempotent,
+            }
+        };
+        let (first, actions) = {
+            let mut core = self.core.lock();
+            self.check_room(&core, parts, admitted.bytes)?;
+            let ids: Vec<_> = (0..parts).map(|index| core.scheduler.submit(arrived, arrival(index))).collect();
+            (ids[0], self.dispatch(&mut core, arrived))
+        };
+        let waiter = Waiter { version: self, first, parts: parts as u64, is_answered: false };
+        self.perform(actions);
+        let outputs = waiter.wait(receiver).await?;
+        self.metrics.request.observe(seconds(arrived, now()));
+        Ok(self.response(&pending, outputs))
+    }
+
+    /// Would a request succeed now? The error says why not.
+    pub fn ready(&self) -> Result<(), Error> {
+        if let Some(error) = &self.core.lock().closed {
+            return Err(error.clone());
+        }
+        if self.life.lock().is_ready() { Ok(()) } else { Err(not_ready(&self.name, "is restarting")) }
+    }
+
+    /// True if an instance can take calls.
+    #[must_use]
+    pub fn is_any_up(&self) -> bool {
+        self.core.lock().scheduler.is_any_up()
+    }
+
+    /// Inputs, outputs and batch axis.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// An instance has loaded: calls go to it from now on.
+    pub fn instance_up(self: &Arc<Self>, instance: usize, link: Arc<Link>, pid: u32) {
+        let actions = {
+            let mut core = self.core.lock();
+            core.instances[instance] = InstanceSlot { link: Some(link), pid: Some(pid), finished_calls: 0 };
+            core.scheduler.instance_up(instance);
+            core.closed = core.closed.take().filter(|error| error.code != Code::NotReady);
+            self.dispatch(&mut core, now())
+        };
+        self.perform(actions);
+    }
+
+    /// An instance died. Its calls run again elsewhere, or are answered.
+    pub fn instance_down(self: &Arc<Self>, instance: usize) -> DeathReport {
+        let (lost, report, actions) = {
+            let mut core = self.core.lock();
+            let slot = std::mem::take(&mut core.instances[instance]);
+            let lost = core
+                .scheduler
+                .instance_down(instance, |call| slot.link.as_ref().is_none_or(|link| link.has_started(call)));
+            let report =
+                DeathReport { has_finished_call: slot.finished_calls > 0, is_charged_to_item: lost.is_charged_to_item };
+            (lost, report, self.dispatch(&mut core, now()))
+        };
+        self.metrics.retries.inc_by(lost.rerun as u64);
+        for item in lost.lost {
+            let text = format!(
+                "the worker of model {:?} died while it ran this request, which may not run twice; \
+                 send it again if running it twice does no harm",
+                self.name
+            );
+            item.request.pending.fail(Error::new(Code::WorkerLost, text));
+        }
+        for item in lost.poison {
+            let text =
+                format!("the worker of model {:?} died each time it ran this request; look at its input", self.name);
+            item.request.pending.fail(Error::new(Code::PoisonItem, text));
+        }
+        self.perform(actions);
+        report
+    }
+
+    /// Take no new requests, and answer those that wait with `error` if `is_final`.
+    pub fn close(self: &Arc<Self>, error: Error, is_final: bool) {
+        let waiting = {
+            let mut core = self.core.lock();
+            core.closed = Some(error.clone());
+            if is_final { core.scheduler.drain() } else { Vec::new() }
+        };
+        for item in waiting {
+            item.request.pending.fail(error.clone());
+        }
+        self.idle.notify_waiters();
+    }
+
+    /// Wait until nothing waits and nothing runs.
+    pub async fn drained(&self) {
+        loop {
+            let notified = self.idle.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.is_idle() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// True if nothing waits and nothing runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let core = self.core.lock();
+        core.scheduler.waiting() == 0 && core.scheduler.running() == 0
+    }
+
+    /// Enter a state; true if it is a new one.
+    pub fn enter(&self, state: State, message: &str, cause: Option<Cause>) -> bool {
+        self.life.lock().enter(state, message, cause)
+    }
+
+    /// For a scrape and for the state of instances.
+    #[must_use]
+    pub fn gauges(&self) -> VersionGauges {
+        let state = self.life.lock().state().name();
+        let core = self.core.lock();
+        VersionGauges {
+            model: Arc::clone(&self.name),
+            version: Arc::clone(&self.version),
+            queue_items: core.scheduler.waiting(),
+            queue_bytes: core.scheduler.waiting_bytes(),
+            in_flight: core.scheduler.running(),
+            state,
+            pids: core.instances.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.pid?))).collect(),
+        }
+    }
+
+    /// A worker died or could not be started.
+    pub fn count_restart(&self, cause: &str) {
+        self.all_metrics.worker_restarts.with_label_values(&[&*self.name, &*self.version, cause]).inc();
+    }
+
+    fn check_room(&self, core: &Core, parts: usize, bytes: u64) -> Result<(), Error> {
+        if let Some(error) = &core.closed {
+            return Err(error.clone());
+        }
+        let limit = self.spec.options.max_queue_items;
+        if parts > limit {
+            let text = format!(
+                "the request makes {parts} items, the queue of model {:?} holds {limit}; send fewer rows",
+                self.name
+            );
+            return Err(Error::new(Code::InvalidInput, text));
+        }
+        if core.scheduler.has_room(parts, bytes) {
+            return Ok(());
+        }
+        self.all_metrics.rejected.with_label_values(&[&*self.name, &*self.version, "queue_full"]).inc();
+        let text = format!(
+            "the queue of model {:?} is full ({} items, {} bytes); try again later",
+            self.name,
+            core.scheduler.waiting(),
+            core.scheduler.waiting_bytes()
+        );
+        Err(Error::new(Code::QueueFull, text).retry_after(1))
+    }
+
+    /// What is to be done at `now`. The lock is held; nothing here blocks.
+    fn dispatch(&self, core: &mut Core, now: Nanos) -> Actions {
+        let expired = core.scheduler.expire(now);
+        let mut sends = Vec::new();
+        while let Some(assignment) = core.scheduler.next(now) {
+            if let Some(link) = core.instances[assignment.instance].link.clone() {
+                sends.push((link, assignment));
+            }
+        }
+        let wake = core.scheduler.next_wake();
+        if wake < core.timer {
+            core.timer = wake;
+            self.earlier.notify_one();
+        }
+        Actions { expired, sends }
+    }
+
+    fn perform(self: &Arc<Self>, actions: Actions) {
+        for (link, assignment) in actions.sends {
+            self.send(&link, &assignment);
+        }
+        for expired in actions.expired {
+            self.expire(&expired);
+        }
+    }
+
+    fn send(self: &Arc<Self>, link: &Link, assignment: &Assignment<Part>) {
+        let began = now();
+        let items = &assignment.items;
+        for item in items.iter() {
+            self.metrics.queue.observe(seconds(item.arrived, began));
+        }
+        let sent = gather(&self.spec.inputs, assignment, self.spec.batch_axis).and_then(|call| link.call(call));
+        let moment = now();
+        self.metrics.input.observe(seconds(began, moment));
+        items.iter().for_each(|item| item.request.pending.mark_sent(moment));
+        if let Err(error) = sent {
+            tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {error}");
+            let answer = Error::new(
+                Code::Internal,
+                format!("a call of model {:?} could not be sent; the log tells why", self.name),
+            );
+            let actions = {
+                let mut core = self.core.lock();
+                core.scheduler.end(assignment.instance, assignment.call, Outcome::Finished);
+                self.dispatch(&mut core, now())
+            };
+            items.iter().for_each(|item| {
+                item.request.pending.fail(answer.clone());
+            });
+            self.perform(actions);
+        }
+    }
+
+    fn expire(self: &Arc<Self>, expired: &Expired<Part>) {
+        let pending = &expired.request.pending;
+        let stage = if expired.call.is_some() { "running" } else { "queue" };
+        let limit = if now() >= pending.deadline { "deadline" } else { "queue timeout" };
+        let place = if expired.call.is_some() { "ran" } else { "waited for a free instance" };
+        let text = format!("the {limit} passed while the request {place} in model {:?}; allow more time", self.name);
+        if pending.fail(Error::new(Code::DeadlineExceeded, text)) {
+            self.all_metrics.expired.with_label_values(&[&*self.name, &*self.version, stage]).inc();
+        }
+        self.leave(expired);
+    }
+
+    /// An item left its call: take the call back if it has not begun, else tell the worker once nobody waits.
+    fn leave(self: &Arc<Self>, expired: &Expired<Part>) {
+        let Some((instance, call)) = expired.call else { return self.notify_if_idle() };
+        let Some(link) = self.core.lock().instances[instance].link.clone() else { return };
+        if link.revoke(call) {
+            let actions = {
+                let mut core = self.core.lock();
+                core.scheduler.revoke(call);
+                self.dispatch(&mut core, now())
+            };
+            self.perform(actions);
+        } else if expired.is_call_abandoned {
+            link.cancel(call);
+        }
+    }
+
+    fn notify_if_idle(&self) {
+        if self.is_idle() {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// A call came back from an instance.
+    fn ended(self: &Arc<Self>, instance: usize, frame: EndFrame) -> Result<(), BadFrame> {
+        let received = now();
+        let outcome = match &frame.result {
+            Ok(_) => Outcome::Finished,
+            Err(failure) => match failure.kind() {
+                failure::Kind::Exception => Outcome::Raised,
+                failure::Kind::Output => Outcome::Finished,
+                failure::Kind::NotStarted => Outcome::NotStarted,
+            },
+        };
+        let (ended, actions, is_idle) = {
+            let mut core = self.core.lock();
+            let ended = core.scheduler.end(instance, frame.call, outcome);
+            if outcome != Outcome::NotStarted {
+                core.instances[instance].finished_calls += 1;
+            }
+            let actions = self.dispatch(&mut core, received);
+            (ended, actions, core.scheduler.waiting() == 0 && core.scheduler.running() == 0)
+        };
+        // The worker gets its next call before this one's answers are made.
+        self.perform(actions);
+        match ended {
+            Ended::Unknown => return bad(format!("END of call {} that instance {instance} does not hold", frame.call)),
+            Ended::Again => {}
+            Ended::Answer(items, assigned) => self.answer(&items, assigned, received, frame),
+        }
+        if is_idle {
+            self.idle.notify_waiters();
+        }
+        Ok(())
+    }
+
+    fn answer(&self, items: &[Item<Part>], assigned: Nanos, received: Nanos, frame: EndFrame) {
+        let rows = rows_of(items);
+        self.metrics.batches.inc();
+        self.metrics.items.inc_by(rows);
+        self.metrics.batch_size.observe(rows as f64);
+        let began = frame.began.clamp(assigned, received);
+        self.metrics.compute.observe(seconds(began, received));
+        for item in items {
+            let sent = item.request.pending.sent.load(std::sync::atomic::Ordering::Relaxed);
+            self.metrics.wait.observe(seconds(sent, began));
+        }
+        match frame.result {
+            Ok(outputs) => match check_outputs(&self.spec, outputs, rows) {
+                Ok(split) => {
+                    let mut first = 0;
+                    for item in items {
+                        item.request.pending.complete(item.request.index, split.part(first, u64::from(item.rows)));
+                        first += u64::from(item.rows);
+                    }
+                }
+                Err(error) => self.refuse(items, error),
+            },
+            Err(failure) => self.refuse(items, self.explain(items, &failure)),
+        }
+        self.metrics.output.observe(seconds(received, now()));
+    }
+
+    fn refuse(&self, items: &[Item<Part>], error: Error) {
+        if error.code == Code::BadModelOutput {
+            let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.id).collect();
+            tracing::error!(model = %self.name, version = %self.version, request_id = ids.join(","), "{}", error.message);
+        }
+        for item in items {
+            item.request.pending.fail(error.clone());
+        }
+    }
+
+    /// The error for a failure in user code; the whole text goes to the log.
+    fn explain(&self, items: &[Item<Part>], failure: &Failure) -> Error {
+        if failure.kind() == failure::Kind::Output {
+            return Error::new(Code::BadModelOutput, format!("model {:?}: {}", self.name, failure.message));
+        }
+        let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.id).collect();
+        tracing::error!(
+            model = %self.name, version = %self.version, request_id = ids.join(","),
+            exception = failure.class_name, traceback = failure.traceback, "the model raised: {}", failure.message
+        );
+        let text = match self.expose_errors {
+            ExposeErrors::Message => {
+                format!("model {:?} raised {}: {}", self.name, failure.class_name, failure.message)
+            }
+            ExposeErrors::Id => {
+                format!("model {:?} raised an exception; the log has it under the id of this request", self.name)
+            }
+        };
+        Error::new(Code::ModelError, text)
+    }
+
+    fn response(&self, pending: &Pending, outputs: Vec<Tensor>) -> InferResponse {
+        let mut named: Vec<_> = self
+            .spec
+            .outputs
+            .iter()
+            .zip(outputs)
+            .map(|(spec, tensor)| NamedTensor { name: spec.name.clone(), tensor })
+            .collect();
+        if !pending.outputs.is_empty() {
+            let find = |name: &String| named.iter().find(|output| output.name == *name).cloned();
+            named = pending.outputs.iter().filter_map(find).collect();
+        }
+        InferResponse { model: Arc::clone(&self.name), version: Arc::clone(&self.version), outputs: named }
+    }
+}
+
+/// The frame for a call: its item table, and for each input the rows of all items.
+fn gather(inputs: &[TensorSpec], assignment: &Assignment<Part>, batch_axis: bool) -> Result<OutCall, BadFrame> {
+    let items = &assignment.items;
+    let rows = rows_of(items);
+    let mut gathered = Vec::with_capacity(inputs.len());
+    for index in 0..inputs.len() {
+        let mut pieces = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match split_input(item, index) {
+                Some(piece) => pieces.push(piece),
+                None => return bad("an input does not divide into its rows"),
+            }
+        }
+        let first = &items[0].request.pending.inputs[index];
+        let mut shape = first.shape.clone();
+        if batch_axis && let Some(axis) = shape.first_mut() {
+            *axis = rows;
+        }
+        gathered.push(Gather { datatype: first.datatype, shape, pieces });
+    }
+    Ok(OutCall {
+        call: assignment.call,
+        instance: assignment.instance as u32,
+        deadline: items.iter().map(|item| item.start_by).min().unwrap_or(NEVER),
+        rows: if batch_axis { rows as u32 } else { 1 },
+        items: items.iter().map(|item| item.request.pending.item(item.rows)).collect(),
+        is_fast: Signature::is_fast(inputs),
+        inputs: gathered,
+    })
+}
+
+/// What a request is answered while its version cannot take it.
+#[must_use]
+pub fn not_ready(model: &str, state: &str) -> Error {
+    Error::new(Code::NotReady, format!("model {model:?} {state}; try again later")).retry_after(1)
+}
+
+/// Waits for the answer of one request; dropped before it, cancels what is left of it.
+struct Waiter<'a> {
+    version: &'a Arc<Version>,
+    first: u64,
+    parts: u64,
+    is_answered: bool,
+}
+
+impl Waiter<'_> {
+    async fn wait(
+        mut self,
+        receiver: tokio::sync::oneshot::Receiver<crate::pending::Answer>,
+    ) -> Result<Vec<Tensor>, Error> {
+        let answer = receiver.await;
+        self.is_answered = true;
+        answer.unwrap_or_else(|_| {
+            Err(Error::new(Code::Internal, "a request lost its answer; this is a fault of the engine"))
+        })
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.is_answered && self.parts == 1 {
+            return;
+        }
+        for id in self.first..self.first + self.parts {
+            let Some(gone) = self.version.core.lock().scheduler.cancel(id) else { continue };
+            if !self.is_answered {
+                let stage = if gone.call.is_some() { "running" } else { "queue" };
+                let labels = [&*self.version.name, &*self.version.version, stage];
+                self.version.all_metrics.cancelled.with_label_values(&labels).inc();
+            }
+            self.version.leave(&gone);
+        }
+    }
+}
+
+/// Calls [`Version::dispatch`] when something is due: a deadline, or a batch that has waited long enough.
+async fn run_timer(version: std::sync::Weak<Version>, earlier: Arc<Notify>) {
+    loop {
+        let Some(strong) = version.upgrade() else { return };
+        let (actions, due) = {
+            let mut core = strong.core.lock();
+            // Nothing is earlier than 0, so that this round does not wake itself.
+            core.timer = 0;
+            let actions = strong.dispatch(&mut core, now());
+            core.timer = core.scheduler.next_wake();
+            (actions, core.timer)
+        };
+        strong.perform(actions);
+        drop(strong);
+        let wait = std::time::Duration::from_nanos(due.saturating_sub(now())).min(LONGEST_SLEEP);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = earlier.notified() => {}
+        }
+    }
+}
+
+/// Hands the ends of one instance's calls to its version.
+#[derive(Debug)]
+pub struct InstanceSink {
+    /// The version.
+    pub version: Arc<Version>,
+    /// The instance.
+    pub instance: usize,
+}
+
+impl Sink for InstanceSink {
+    fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
+        self.version.ended(self.instance, end)
+    }
+}

@@ -1,0 +1,264 @@
+//! Keeping the instances of one version alive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::output::Owner;
+use super::pool::Pool;
+use super::spawn::{Exit, Worker};
+use crate::error::{Code, Error};
+use crate::life::{BackOff, Cause, State};
+use crate::version::{InstanceSink, Version};
+
+/// How long a worker may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Told of every transition.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// `version` entered a state.
+    fn changed(&self, version: &Arc<Version>);
+}
+
+/// What the instances of a version share.
+#[derive(Debug)]
+pub struct Crew {
+    /// The version.
+    pub version: Arc<Version>,
+    /// Where workers come from.
+    pub pool: Arc<Pool>,
+    /// Told of transitions.
+    pub observer: Arc<dyn Observer>,
+    /// True once the version is to end.
+    pub stop: watch::Receiver<bool>,
+    /// Instances that gave up.
+    pub given_up: std::sync::atomic::AtomicUsize,
+}
+
+/// Why a load did not succeed.
+enum LoadEnd {
+    Raised(Cause),
+    TimedOut(Cause),
+    Died(Cause, &'static str),
+}
+
+impl Crew {
+    /// Run instance `index` until the version ends: load, serve, and again after a death. `first` is a worker that has
+    /// imported the model's file already.
+    pub async fn run(self: Arc<Self>, index: usize, mut first: Option<Worker>) {
+        let mut back_off = BackOff::default();
+        let mut stop = self.stop.clone();
+        let mut has_served = false;
+        while !*stop.borrow() {
+            let worker = match first.take() {
+                Some(worker) => Ok(worker),
+                None => self.pool.take().await,
+            };
+            let ended = match worker {
+                Ok(worker) => self.load_and_serve(index, &worker, &mut stop, &mut has_served, &mut back_off).await,
+                Err(error) => {
+                    let message = format!("a worker could not be started: {error}");
+                    let cause = Cause {
+                        message,
+                        next_step: "look at the limits of processes and memory".into(),
+                        ..Cause::default()
+                    };
+                    self.after_death(cause, "spawn", &mut back_off, (false, false))
+                }
+            };
+            let Some(wait) = ended else { return };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+
+    /// One life of an instance; how long to wait before the next, `None` for never.
+    async fn load_and_serve(
+        &self,
+        index: usize,
+        worker: &Worker,
+        stop: &mut watch::Receiver<bool>,
+        has_served: &mut bool,
+        back_off: &mut BackOff,
+    ) -> Option<Duration> {
+        let loaded = tokio::select! {
+            loaded = self.load(index, worker) => loaded,
+            () = stopped(stop) => {
+                worker.kill();
+                return None;
+            }
+        };
+        match loaded {
+            Ok(seconds) => {
+                self.version.metrics.load.set(seconds);
+                *has_served = true;
+            }
+            Err(end) => {
+                worker.kill();
+                worker.exited().await;
+                // What the user's code says about itself will not change by asking again; a death may.
+                return match end {
+                    LoadEnd::Raised(cause) | LoadEnd::TimedOut(cause) if !*has_served => self.give_up(cause),
+                    LoadEnd::Raised(cause) => self.after_death(cause, "load", back_off, (false, false)),
+                    LoadEnd::TimedOut(cause) => self.after_death(cause, "load_timeout", back_off, (false, false)),
+                    LoadEnd::Died(cause, kind) => self.after_death(cause, kind, back_off, (false, false)),
+                };
+            }
+        }
+        self.version.instance_up(index, Arc::clone(&worker.link), worker.pid);
+        self.enter(State::Ready, &format!("instance {index} is loaded (pid {})", worker.pid), None);
+        tokio::select! {
+            exit = worker.exited() => {
+                let report = self.version.instance_down(index);
+                let cause = self.death(index, worker, &exit, "while it served");
+                let charge = (report.has_finished_call, report.is_charged_to_item);
+                self.after_death(cause, exit.cause, back_off, charge)
+            }
+            () = stopped(stop) => {
+                self.say_goodbye(worker).await;
+                self.version.instance_down(index);
+                None
+            }
+        }
+    }
+
+    /// Load the model into a worker; the seconds it took.
+    async fn load(&self, index: usize, worker: &Worker) -> Result<f64, LoadEnd> {
+        let version = &self.version;
+        let began = Instant::now();
+        let owner = Owner { model: Arc::clone(&version.name), version: Arc::clone(&version.version), instance: index };
+        let _ = worker.output.owner.set(owner);
+        let sink = Arc::new(InstanceSink { version: Arc::clone(version), instance: index });
+        worker.link.attach(sink, version.signature().clone());
+        let mut body = serde_json::to_value(&version.spec).unwrap_or_default();
+        body["instance"] = index.into();
+        let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(Duration::MAX);
+        let told = match tokio::time::timeout(limit, worker.link.ask("load", body.to_string())).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => {
+                let exit = worker.exited().await;
+                return Err(LoadEnd::Died(self.death(index, worker, &exit, "while it loaded"), exit.cause));
+            }
+            Err(_) => return Err(LoadEnd::TimedOut(self.timeout(index, worker))),
+        };
+        if told.ok {
+            return Ok(began.elapsed().as_secs_f64());
+        }
+        let mut cause = parse_failure(&told.body);
+        // The lines that the load printed are on their way through a pipe of their own.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        cause.stderr = worker.output.tail();
+        Err(LoadEnd::Raised(cause))
+    }
+
+    fn timeout(&self, index: usize, worker: &Worker) -> Cause {
+        let limit = self.version.spec.options.load_timeout_s;
+        Cause {
+            message: format!("instance {index} of model {:?} did not load within {limit} s", self.version.name),
+            exception: None,
+            signal: None,
+            stderr: worker.output.tail(),
+            next_step: "find what load() waits for, or raise load_timeout_s".into(),
+        }
+    }
+
+    fn death(&self, index: usize, worker: &Worker, exit: &Exit, when: &str) -> Cause {
+        let what = match &exit.bad_frame {
+            Some(frame) => format!("sent a {frame} and was ended"),
+            None => format!("ended by {}", exit.status),
+        };
+        Cause {
+            message: format!("the worker of instance {index} of model {:?} {what} {when}", self.version.name),
+            exception: None,
+            signal: Some(exit.status.clone()),
+            stderr: worker.output.tail(),
+            next_step: "read the last lines it printed; a SIGKILL that nobody sent is often the kernel short of memory"
+                .into(),
+        }
+    }
+
+    fn after_death(&self, cause: Cause, kind: &str, back_off: &mut BackOff, charge: (bool, bool)) -> Option<Duration> {
+        let version = &self.version;
+        version.count_restart(kind);
+        let Some(wait) = back_off.after_death(charge.0, charge.1) else { return self.give_up(cause) };
+        let lines = cause.stderr.join(" | ");
+        tracing::warn!(model = %version.name, version = %version.version, restart_in_s = wait.as_secs_f64(), stderr = lines, "{}", cause.message);
+        if version.is_any_up() {
+            version.life.lock().note(&cause.message);
+        } else if version.life.lock().state() != State::Loading {
+            let message = cause.message.clone();
+            self.enter(State::Degraded, &message, Some(cause));
+        } else {
+            version.life.lock().note(&cause.message);
+        }
+        Some(wait)
+    }
+
+    /// No more starts of this instance. If it was the last one, the version has failed.
+    fn give_up(&self, cause: Cause) -> Option<Duration> {
+        let version = &self.version;
+        let given_up = self.given_up.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
+        if version.is_any_up() || given_up < version.spec.options.instances {
+            version.life.lock().note(&cause.message);
+            return None;
+        }
+        let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
+        tracing::error!(
+            model = %version.name, version = %version.version, exception = cause.exception, signal = cause.signal,
+            next_step = cause.next_step, stderr = cause.stderr.join(" | "), "{}", cause.message
+        );
+        version.close(Error::new(Code::ModelFailed, text), true);
+        let message = cause.message.clone();
+        self.enter(State::Failed, &message, Some(cause));
+        None
+    }
+
+    fn enter(&self, state: State, message: &str, cause: Option<Cause>) {
+        if self.version.enter(state, message, cause) {
+            self.observer.changed(&self.version);
+        }
+    }
+
+    /// Let user code run its `unload`, then end the worker.
+    async fn say_goodbye(&self, worker: &Worker) {
+        let goodbye = async {
+            let _ = worker.link.ask("unload", "{}".into()).await;
+            worker.link.end_worker();
+            worker.exited().await;
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        worker.kill();
+        worker.exited().await;
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that whoever could say so is gone, which says so too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The failure that a worker told, with the shape of its JSON.
+#[must_use]
+pub fn parse_failure(body: &str) -> Cause {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        message: String,
+        exception: Option<String>,
+        #[serde(default)]
+        traceback: String,
+        #[serde(default)]
+        next_step: String,
+    }
+    match serde_json::from_str::<Told>(body) {
+        Ok(told) => {
+            if !told.traceback.is_empty() {
+                tracing::debug!(traceback = told.traceback, "{}", told.message);
+            }
+            Cause { message: told.message, exception: told.exception, next_step: told.next_step, ..Cause::default() }
+        }
+        Err(error) => Cause { message: format!("the worker told what could not be read: {error}"), ..Cause::default() },
+    }
+}

@@ -1,0 +1,6 @@
+//! Worker processes: starting them, reading what they print, keeping spares, and running the instances of a version.
+
+pub mod instance;
+pub mod output;
+pub mod pool;
+pub mod spawn;

@@ -1,0 +1,107 @@
+//! Started workers in reserve, so that a death costs the model's load time and not the start of an interpreter.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::spawn::{Spawner, Worker};
+
+/// Spare workers of one environment.
+#[derive(Debug)]
+pub struct Pool {
+    spawner: Spawner,
+    size: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spares: VecDeque<Worker>,
+    starting: usize,
+    is_filling: bool,
+    /// Modules that every spare has imported: what the loaded runtimes need.
+    imports: Vec<String>,
+}
+
+impl Pool {
+    /// A pool that keeps `size` workers once [`Self::fill`] was called.
+    #[must_use]
+    pub fn new(spawner: Spawner, size: usize) -> Arc<Self> {
+        Arc::new(Self { spawner, size, state: Mutex::default() })
+    }
+
+    /// A started worker: a spare, or a fresh one.
+    pub async fn take(self: &Arc<Self>) -> io::Result<Worker> {
+        loop {
+            let spare = self.state.lock().spares.pop_front();
+            self.top_up();
+            match spare {
+                Some(worker) if worker.has_exited() => {}
+                Some(worker) => return Ok(worker),
+                None => return self.spawner.spawn().await,
+            }
+        }
+    }
+
+    /// From now on keep the reserve full. Before the start-up loads have ended, spares would only slow them down.
+    pub fn fill(self: &Arc<Self>) {
+        self.state.lock().is_filling = true;
+        self.top_up();
+    }
+
+    /// Stop keeping a reserve and end it.
+    pub fn drain(&self) {
+        let spares = {
+            let mut state = self.state.lock();
+            state.is_filling = false;
+            std::mem::take(&mut state.spares)
+        };
+        spares.iter().for_each(Worker::kill);
+    }
+
+    /// Let spares import a module too.
+    pub fn import(&self, modules: &[&str]) {
+        let mut state = self.state.lock();
+        for module in modules {
+            if !state.imports.iter().any(|known| known == module) {
+                state.imports.push((*module).to_owned());
+            }
+        }
+    }
+
+    fn top_up(self: &Arc<Self>) {
+        let missing = {
+            let mut state = self.state.lock();
+            let target = if state.is_filling { self.size } else { 0 };
+            let missing = target.saturating_sub(state.spares.len() + state.starting);
+            state.starting += missing;
+            missing
+        };
+        for _ in 0..missing {
+            let pool = Arc::clone(self);
+            tokio::spawn(async move { pool.add_spare().await });
+        }
+    }
+
+    async fn add_spare(self: Arc<Self>) {
+        let spawned = self.spawner.spawn().await;
+        let worker = {
+            let mut state = self.state.lock();
+            state.starting -= 1;
+            match spawned {
+                Ok(worker) if state.is_filling => {
+                    state.spares.push_back(worker.clone());
+                    worker
+                }
+                Ok(worker) => return worker.kill(),
+                Err(error) => return tracing::warn!("a spare worker could not be started: {error}"),
+            }
+        };
+        let imports = self.state.lock().imports.clone();
+        let _ = worker.link.ask("prepare", serde_json::json!({ "imports": imports }).to_string()).await;
+        // A spare that dies in reserve is replaced at the next take; looping here would turn a broken interpreter into
+        // a storm of starts.
+    }
+}

@@ -1,0 +1,167 @@
+//! Starting worker processes and seeing them end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, mpsc};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use tokio::sync::{oneshot, watch};
+
+use super::output::{Output, Stream};
+use crate::channel::engine::Link;
+use crate::channel::segments::watch as watch_descriptor;
+use crate::config::TransportKind;
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// "signal 9 (SIGKILL)" or "exit status 3".
+    pub status: String,
+    /// Short name for metrics: signal, exit, bad_frame.
+    pub cause: &'static str,
+    /// The frame that ended it, if one did.
+    pub bad_frame: Option<String>,
+}
+
+/// A running worker.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Its process, which leads a group of the same number.
+    pub pid: u32,
+    /// Its channel.
+    pub link: Arc<Link>,
+    /// What it prints.
+    pub output: Arc<Output>,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+impl Worker {
+    /// Wait for its end. Everything it had sent has been handled then.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let unknown = Exit { status: "an unknown end".into(), cause: "exit", bad_frame: None };
+        let seen = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
+        seen.ok().flatten().unwrap_or(unknown)
+    }
+
+    /// True if it has ended.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// End it and its children.
+    pub fn kill(&self) {
+        if !self.has_exited() {
+            kill_group(self.pid);
+        }
+    }
+}
+
+fn kill_group(pid: u32) {
+    if let Some(pid) = Pid::from_raw(pid as i32) {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+type Order = oneshot::Sender<io::Result<Started>>;
+
+/// A child process with its end of the socket.
+#[derive(Debug)]
+struct Started {
+    child: Child,
+    socket: UnixStream,
+}
+
+/// Starts workers from one thread that lives as long as the engine: a worker dies with the thread that started it
+/// (`PR_SET_PDEATHSIG`).
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    orders: mpsc::Sender<Order>,
+    transport: TransportKind,
+}
+
+impl Spawner {
+    /// Start the thread.
+    pub fn new(command: Vec<String>, transport: TransportKind) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::Builder::new().name("samovar-spawn".into()).spawn(move || {
+            for order in inbox {
+                // A receiver that is gone leaves a child without a socket, which ends by itself.
+                let _ = order.send(start(&command));
+            }
+        })?;
+        Ok(Self { orders, transport })
+    }
+
+    /// Start a worker. It has not said anything yet.
+    pub async fn spawn(&self) -> io::Result<Worker> {
+        let (order, started) = oneshot::channel();
+        self.orders.send(order).map_err(|_| io::Error::other("the thread that starts workers is gone"))?;
+        let mut started = started.await.map_err(io::Error::other)??;
+        let pid = started.child.id();
+        let output = Arc::new(Output::default());
+        if let Some(stdout) = started.child.stdout.take() {
+            tokio::spawn(Arc::clone(&output).read(OwnedFd::from(stdout), Stream::Stdout));
+        }
+        let stderr = started.child.stderr.take().map(OwnedFd::from);
+        let reading = stderr.map(|stderr| tokio::spawn(Arc::clone(&output).read(stderr, Stream::Stderr)));
+        let (link, inbound) = Link::new(started.socket, self.transport)?;
+        let (sender, exit) = watch::channel(None);
+        let pidfd = pidfd_open(Pid::from_child(&started.child), PidfdFlags::NONBLOCK)?;
+        let death = watch_descriptor(pidfd)?;
+        let running = Arc::clone(&link);
+        tokio::spawn(async move {
+            let outcome = running.run(inbound, async { drop(death.readable().await) }).await;
+            kill_group(pid);
+            let _ = death.readable().await;
+            let status = started.child.wait();
+            // Its last words belong to the cause; a grandchild that left the group could hold the pipe open for ever.
+            if let Some(reading) = reading {
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(100), reading).await;
+            }
+            sender.send_replace(Some(explain(status, outcome.err().map(|error| error.to_string()))));
+        });
+        Ok(Worker { pid, link, output, exit })
+    }
+}
+
+fn explain(status: io::Result<ExitStatus>, bad_frame: Option<String>) -> Exit {
+    let (text, cause) = match status {
+        Ok(status) => match (status.signal(), status.code()) {
+            (Some(signal), _) => (format!("signal {signal}{}", signal_name(signal)), "signal"),
+            (None, code) => (format!("exit status {}", code.unwrap_or(-1)), "exit"),
+        },
+        Err(error) => (format!("an unknown end ({error})"), "exit"),
+    };
+    Exit { status: text, cause: if bad_frame.is_some() { "bad_frame" } else { cause }, bad_frame }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+fn start(command: &[String]) -> io::Result<Started> {
+    let [program, arguments @ ..] = command else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let (engine, worker) = UnixStream::pair()?;
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::from(OwnedFd::from(worker)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    Ok(Started { child, socket: engine })
+}
