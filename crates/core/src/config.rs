@@ -118,6 +118,37 @@ pub struct VersionSpec {
     pub probe: Option<u64>,
 }
 
+impl VersionSpec {
+    /// A version of which nothing is known but its name: its target could not be described, and it never serves.
+    #[must_use]
+    pub fn undescribed(name: String, version: String) -> Self {
+        let options = ModelOptions {
+            max_batch_size: 1,
+            max_queue_delay_ms: 0.0,
+            instances: 1,
+            concurrency: 1,
+            idempotent: false,
+            writable_inputs: false,
+            load_timeout_s: 0.0,
+            request_timeout_s: 0.0,
+            max_queue_items: 0,
+            max_queue_bytes: 0,
+        };
+        let (inputs, outputs, source) = (Vec::new(), Vec::new(), serde_json::Value::Null);
+        Self {
+            name,
+            version,
+            runtime: "unknown".into(),
+            source,
+            inputs,
+            outputs,
+            batch_axis: false,
+            options,
+            probe: None,
+        }
+    }
+}
+
 /// Settings of one model; mirrors `samovar.config.ModelConfig` field by field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,26 +1,27 @@
 //! One version that serves: its scheduler behind one short lock, and the side effects that the scheduler asks for.
 
+mod calls;
+mod waiter;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+pub use self::calls::InstanceSink;
+use self::waiter::Waiter;
 use crate::admission::admit;
 use crate::batcher::Policy;
-use crate::channel::engine::{EndFrame, Gather, Link, OutCall, Signature, Sink};
-use crate::channel::frame::{BadFrame, bad};
-use crate::channel::proto::{Failure, failure};
+use crate::channel::engine::{Link, Signature};
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::{ExposeErrors, VersionSpec};
-use crate::demultiplex::{check_outputs, rows_of, split_input};
 use crate::error::{Code, Error};
 use crate::life::{Cause, Life, State};
 use crate::metrics::{Metrics, VersionGauges, VersionMetrics, seconds};
 use crate::pending::{Part, Pending};
-use crate::queue::Item;
 use crate::request::{InferRequest, InferResponse};
-use crate::scheduler::{Arrival, Assignment, Ended, Expired, Limits, Outcome, Scheduler};
-use crate::tensor::{NamedTensor, Tensor, TensorSpec};
+use crate::scheduler::{Arrival, Assignment, Expired, Limits, Scheduler};
+use crate::tensor::{NamedTensor, Tensor};
 
 /// A timer with nothing to do still looks, so that it notices that its version is gone.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
@@ -324,159 +325,6 @@ impl Version {
         }
     }
 
-    fn send(self: &Arc<Self>, link: &Link, assignment: &Assignment<Part>) {
-        let began = now();
-        let items = &assignment.items;
-        for item in items.iter() {
-            self.metrics.queue.observe(seconds(item.arrived, began));
-        }
-        let sent = gather(&self.spec.inputs, assignment, self.spec.batch_axis).and_then(|call| link.call(call));
-        let moment = now();
-        self.metrics.input.observe(seconds(began, moment));
-        items.iter().for_each(|item| item.request.pending.mark_sent(moment));
-        if let Err(error) = sent {
-            tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {error}");
-            let answer = Error::new(
-                Code::Internal,
-                format!("a call of model {:?} could not be sent; the log tells why", self.name),
-            );
-            let actions = {
-                let mut core = self.core.lock();
-                core.scheduler.end(assignment.instance, assignment.call, Outcome::Finished);
-                self.dispatch(&mut core, now())
-            };
-            items.iter().for_each(|item| {
-                item.request.pending.fail(answer.clone());
-            });
-            self.perform(actions);
-        }
-    }
-
-    fn expire(self: &Arc<Self>, expired: &Expired<Part>) {
-        let pending = &expired.request.pending;
-        let stage = if expired.call.is_some() { "running" } else { "queue" };
-        let limit = if now() >= pending.deadline { "deadline" } else { "queue timeout" };
-        let place = if expired.call.is_some() { "ran" } else { "waited for a free instance" };
-        let text = format!("the {limit} passed while the request {place} in model {:?}; allow more time", self.name);
-        if pending.fail(Error::new(Code::DeadlineExceeded, text)) {
-            self.all_metrics.expired.with_label_values(&[&*self.name, &*self.version, stage]).inc();
-        }
-        self.leave(expired);
-    }
-
-    /// An item left its call: take the call back if it has not begun, else tell the worker once nobody waits.
-    fn leave(self: &Arc<Self>, expired: &Expired<Part>) {
-        let Some((instance, call)) = expired.call else { return self.notify_if_idle() };
-        let Some(link) = self.core.lock().instances[instance].link.clone() else { return };
-        if link.revoke(call) {
-            let actions = {
-                let mut core = self.core.lock();
-                core.scheduler.revoke(call);
-                self.dispatch(&mut core, now())
-            };
-            self.perform(actions);
-        } else if expired.is_call_abandoned {
-            link.cancel(call);
-        }
-    }
-
-    fn notify_if_idle(&self) {
-        if self.is_idle() {
-            self.idle.notify_waiters();
-        }
-    }
-
-    /// A call came back from an instance.
-    fn ended(self: &Arc<Self>, instance: usize, frame: EndFrame) -> Result<(), BadFrame> {
-        let received = now();
-        let outcome = match &frame.result {
-            Ok(_) => Outcome::Finished,
-            Err(failure) => match failure.kind() {
-                failure::Kind::Exception => Outcome::Raised,
-                failure::Kind::Output => Outcome::Finished,
-                failure::Kind::NotStarted => Outcome::NotStarted,
-            },
-        };
-        let (ended, actions, is_idle) = {
-            let mut core = self.core.lock();
-            let ended = core.scheduler.end(instance, frame.call, outcome);
-            if outcome != Outcome::NotStarted {
-                core.instances[instance].finished_calls += 1;
-            }
-            let actions = self.dispatch(&mut core, received);
-            (ended, actions, core.scheduler.waiting() == 0 && core.scheduler.running() == 0)
-        };
-        // The worker gets its next call before this one's answers are made.
-        self.perform(actions);
-        match ended {
-            Ended::Unknown => return bad(format!("END of call {} that instance {instance} does not hold", frame.call)),
-            Ended::Again => {}
-            Ended::Answer(items, assigned) => self.answer(&items, assigned, received, frame),
-        }
-        if is_idle {
-            self.idle.notify_waiters();
-        }
-        Ok(())
-    }
-
-    fn answer(&self, items: &[Item<Part>], assigned: Nanos, received: Nanos, frame: EndFrame) {
-        let rows = rows_of(items);
-        self.metrics.batches.inc();
-        self.metrics.items.inc_by(rows);
-        self.metrics.batch_size.observe(rows as f64);
-        let began = frame.began.clamp(assigned, received);
-        self.metrics.compute.observe(seconds(began, received));
-        for item in items {
-            let sent = item.request.pending.sent.load(std::sync::atomic::Ordering::Relaxed);
-            self.metrics.wait.observe(seconds(sent, began));
-        }
-        match frame.result {
-            Ok(outputs) => match check_outputs(&self.spec, outputs, rows) {
-                Ok(split) => {
-                    let mut first = 0;
-                    for item in items {
-                        item.request.pending.complete(item.request.index, split.part(first, u64::from(item.rows)));
-                        first += u64::from(item.rows);
-                    }
-                }
-                Err(error) => self.refuse(items, error),
-            },
-            Err(failure) => self.refuse(items, self.explain(items, &failure)),
-        }
-        self.metrics.output.observe(seconds(received, now()));
-    }
-
-    fn refuse(&self, items: &[Item<Part>], error: Error) {
-        if error.code == Code::BadModelOutput {
-            let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.id).collect();
-            tracing::error!(model = %self.name, version = %self.version, request_id = ids.join(","), "{}", error.message);
-        }
-        for item in items {
-            item.request.pending.fail(error.clone());
-        }
-    }
-
-    /// The error for a failure in user code; the whole text goes to the log.
-    fn explain(&self, items: &[Item<Part>], failure: &Failure) -> Error {
-        if failure.kind() == failure::Kind::Output {
-            return Error::new(Code::BadModelOutput, format!("model {:?}: {}", self.name, failure.message));
-        }
-        let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.id).collect();
-        tracing::error!(
-            model = %self.name, version = %self.version, request_id = ids.join(","),
-            exception = failure.class_name, traceback = failure.traceback, "the model raised: {}", failure.message
-        );
-        let text = match self.expose_errors {
-            ExposeErrors::Message => {
-                format!("model {:?} raised {}: {}", self.name, failure.class_name, failure.message)
-            }
-            ExposeErrors::Id => {
-                format!("model {:?} raised an exception; the log has it under the id of this request", self.name)
-            }
-        };
-        Error::new(Code::ModelError, text)
-    }
-
     fn response(&self, pending: &Pending, outputs: Vec<Tensor>) -> InferResponse {
         let mut named: Vec<_> = self
             .spec
@@ -491,81 +339,18 @@ impl Version {
         }
         InferResponse { model: Arc::clone(&self.name), version: Arc::clone(&self.version), outputs: named }
     }
-}
 
-/// The frame for a call: its item table, and for each input the rows of all items.
-fn gather(inputs: &[TensorSpec], assignment: &Assignment<Part>, batch_axis: bool) -> Result<OutCall, BadFrame> {
-    let items = &assignment.items;
-    let rows = rows_of(items);
-    let mut gathered = Vec::with_capacity(inputs.len());
-    for index in 0..inputs.len() {
-        let mut pieces = Vec::with_capacity(items.len());
-        for item in items.iter() {
-            match split_input(item, index) {
-                Some(piece) => pieces.push(piece),
-                None => return bad("an input does not divide into its rows"),
-            }
+    fn notify_if_idle(&self) {
+        if self.is_idle() {
+            self.idle.notify_waiters();
         }
-        let first = &items[0].request.pending.inputs[index];
-        let mut shape = first.shape.clone();
-        if batch_axis && let Some(axis) = shape.first_mut() {
-            *axis = rows;
-        }
-        gathered.push(Gather { datatype: first.datatype, shape, pieces });
     }
-    Ok(OutCall {
-        call: assignment.call,
-        instance: assignment.instance as u32,
-        deadline: items.iter().map(|item| item.start_by).min().unwrap_or(NEVER),
-        rows: if batch_axis { rows as u32 } else { 1 },
-        items: items.iter().map(|item| item.request.pending.item(item.rows)).collect(),
-        is_fast: Signature::is_fast(inputs),
-        inputs: gathered,
-    })
 }
 
 /// What a request is answered while its version cannot take it.
 #[must_use]
 pub fn not_ready(model: &str, state: &str) -> Error {
     Error::new(Code::NotReady, format!("model {model:?} {state}; try again later")).retry_after(1)
-}
-
-/// Waits for the answer of one request; dropped before it, cancels what is left of it.
-struct Waiter<'a> {
-    version: &'a Arc<Version>,
-    first: u64,
-    parts: u64,
-    is_answered: bool,
-}
-
-impl Waiter<'_> {
-    async fn wait(
-        mut self,
-        receiver: tokio::sync::oneshot::Receiver<crate::pending::Answer>,
-    ) -> Result<Vec<Tensor>, Error> {
-        let answer = receiver.await;
-        self.is_answered = true;
-        answer.unwrap_or_else(|_| {
-            Err(Error::new(Code::Internal, "a request lost its answer; this is a fault of the engine"))
-        })
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if self.is_answered && self.parts == 1 {
-            return;
-        }
-        for id in self.first..self.first + self.parts {
-            let Some(gone) = self.version.core.lock().scheduler.cancel(id) else { continue };
-            if !self.is_answered {
-                let stage = if gone.call.is_some() { "running" } else { "queue" };
-                let labels = [&*self.version.name, &*self.version.version, stage];
-                self.version.all_metrics.cancelled.with_label_values(&labels).inc();
-            }
-            self.version.leave(&gone);
-        }
-    }
 }
 
 /// Calls [`Version::dispatch`] when something is due: a deadline, or a batch that has waited long enough.
@@ -587,20 +372,5 @@ async fn run_timer(version: std::sync::Weak<Version>, earlier: Arc<Notify>) {
             () = tokio::time::sleep(wait) => {}
             () = earlier.notified() => {}
         }
-    }
-}
-
-/// Hands the ends of one instance's calls to its version.
-#[derive(Debug)]
-pub struct InstanceSink {
-    /// The version.
-    pub version: Arc<Version>,
-    /// The instance.
-    pub instance: usize,
-}
-
-impl Sink for InstanceSink {
-    fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
-        self.version.ended(self.instance, end)
     }
 }

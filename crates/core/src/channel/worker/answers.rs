@@ -1,0 +1,182 @@
+//! The output side of a call: answer memory, END, and what the engine gives back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{CallFrame, Output, RETAINED_BYTES, SharedMemory, WorkerEnd};
+use crate::channel::arena::Range;
+use crate::channel::engine::Signature;
+use crate::channel::frame::{
+    Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, inline_reference, shm_reference,
+};
+use crate::channel::segments::Mapping;
+use crate::channel::shm::wake;
+use crate::channel::socket::Outgoing;
+use crate::channel::{ALIGNMENT, align, proto};
+
+/// Why an answer could not be sent.
+#[derive(Debug)]
+struct NoRoom;
+
+impl WorkerEnd {
+    /// Answer a call with its outputs, in the order of the signature. Where the engine grants no memory for them, the
+    /// answer is that.
+    pub fn finish(&self, mut call: CallFrame, outputs: &[Output<'_>]) {
+        let mut descriptor = self.close(&mut call);
+        match &self.shm {
+            Some(shm) => {
+                if self.finish_shm(shm, &mut descriptor, outputs).is_err() {
+                    let bytes: usize = outputs.iter().map(|output| output.data.len()).sum();
+                    let message =
+                        format!("the engine grants no memory for outputs of {bytes} bytes; return less per call");
+                    let kind = proto::failure::Kind::Output as i32;
+                    self.send_failure(descriptor, proto::Failure { kind, message, ..proto::Failure::default() });
+                }
+            }
+            None => {
+                let tensors =
+                    outputs.iter().map(|o| inline_reference(o.data.len() as u64, o.datatype, &o.shape)).collect();
+                descriptor.tensor_count = outputs.len() as u16;
+                let mut frame = Outgoing::new(descriptor, &proto::End { failure: None, tensors });
+                frame.tensors = outputs.iter().map(|output| Bytes::copy_from_slice(output.data)).collect();
+                let _ = self.send(&frame);
+            }
+        }
+        drop(call);
+    }
+
+    /// Answer a call with what went wrong.
+    pub fn fail(&self, mut call: CallFrame, failure: proto::Failure) {
+        let descriptor = self.close(&mut call);
+        self.send_failure(descriptor, failure);
+    }
+
+    pub(super) fn send_failure(&self, mut descriptor: Descriptor, failure: proto::Failure) {
+        descriptor.flags |= FLAG_FAILED;
+        let _ = self.send(&Outgoing::new(descriptor, &proto::End { failure: Some(failure), tensors: Vec::new() }));
+    }
+
+    fn finish_shm(
+        &self,
+        shm: &SharedMemory,
+        descriptor: &mut Descriptor,
+        outputs: &[Output<'_>],
+    ) -> Result<(), NoRoom> {
+        if outputs.is_empty() {
+            self.push(shm, descriptor, true);
+            return Ok(());
+        }
+        let signature = self.signature.lock().clone();
+        let fast = signature.as_deref().and_then(|signature| fast_rows(signature, outputs));
+        let total: u64 = outputs.iter().map(|output| align(output.data.len() as u64)).sum();
+        let bound = if fast.is_some() { 0 } else { metadata_bound(outputs) };
+        let (range, mapping) = self.allocate(align(bound) + total).ok_or(NoRoom)?;
+        let mut at = range.offset + align(bound);
+        let mut references = Vec::new();
+        for output in outputs {
+            let length = output.data.len() as u64;
+            if !mapping.write(at, output.data) {
+                return Err(NoRoom);
+            }
+            references.push(shm_reference(
+                (range.segment, range.generation, at),
+                length,
+                output.datatype,
+                &output.shape,
+            ));
+            at += align(length);
+        }
+        descriptor.segment = range.segment;
+        descriptor.generation = range.generation;
+        descriptor.offset = (range.offset / ALIGNMENT) as u32;
+        descriptor.tensor_count = outputs.len() as u16;
+        if let Some(rows) = fast {
+            descriptor.flags |= FLAG_TENSOR;
+            descriptor.rows = rows;
+            descriptor.tensor_offset = descriptor.offset;
+            descriptor.tensor_length = outputs[0].data.len() as u32;
+            descriptor.datatype = outputs[0].datatype as u8;
+        } else {
+            let metadata = proto::End { failure: None, tensors: references }.encode_to_vec();
+            descriptor.metadata_length = metadata.len() as u32;
+            if !mapping.write(range.offset, &metadata) {
+                return Err(NoRoom);
+            }
+        }
+        self.push(shm, descriptor, true);
+        Ok(())
+    }
+
+    /// Answer memory; asks the engine for more where there is none. `None` if it refuses.
+    pub(super) fn allocate(&self, length: u64) -> Option<(Range, Arc<Mapping>)> {
+        let mut segments = self.segments.lock();
+        loop {
+            if let Some(range) = segments.arena.allocate(length) {
+                let mapping = Arc::clone(segments.answers.get(&range.segment)?);
+                return Some((range, mapping));
+            }
+            segments.is_refused = false;
+            let before = segments.arena.size();
+            let wish = proto::Segment { segment: 0, size: length, writable: true };
+            self.send(&Outgoing::new(Descriptor::new(Kind::Segment, 0), &wish)).ok()?;
+            while segments.arena.size() == before && !segments.is_refused {
+                self.granted.wait(&mut segments);
+            }
+            if segments.is_refused {
+                return None;
+            }
+        }
+    }
+
+    /// Give idle answer memory back.
+    pub(super) fn trim(&self) {
+        let mut segments = self.segments.lock();
+        if segments.arena.used() > 0 || segments.arena.size() <= RETAINED_BYTES {
+            return;
+        }
+        for segment in segments.arena.trim() {
+            segments.answers.remove(&segment);
+            let message = proto::Segment { segment, size: 0, writable: true };
+            let _ = self.send(&Outgoing::new(Descriptor::new(Kind::Segment, 0), &message));
+        }
+    }
+
+    pub(super) fn push(&self, shm: &SharedMemory, descriptor: &Descriptor, is_urgent: bool) {
+        let mut producer = shm.producer.lock();
+        if !matches!(producer.push(&descriptor.encode()), Ok(true)) {
+            let _ = self.send(&Outgoing::bare(*descriptor));
+        } else if is_urgent && producer.must_wake() {
+            wake(&shm.answers);
+        }
+    }
+
+    pub(super) fn not_started(&self, descriptor: &Descriptor) {
+        let mut end = Descriptor::new(Kind::End, descriptor.call);
+        end.instance = descriptor.instance;
+        end.flags = FLAG_FAILED | FLAG_RELEASED;
+        let failure = proto::Failure { kind: proto::failure::Kind::NotStarted as i32, ..proto::Failure::default() };
+        let _ = self.send(&Outgoing::new(end, &proto::End { failure: Some(failure), tensors: Vec::new() }));
+    }
+
+    pub(super) fn answer_released(&self, descriptor: &Descriptor) {
+        let offset = u64::from(descriptor.offset) * ALIGNMENT;
+        self.segments.lock().arena.release(descriptor.segment, offset, descriptor.generation);
+    }
+}
+
+/// The rows of the one output, if they and the signature say its whole shape.
+fn fast_rows(signature: &Signature, outputs: &[Output<'_>]) -> Option<u32> {
+    let [output] = outputs else { return None };
+    if !Signature::is_fast(&signature.outputs) || output.data.len() as u64 > u64::from(u32::MAX) {
+        return None;
+    }
+    let rows = if signature.batch_axis { u32::try_from(*output.shape.first()?).ok()? } else { 1 };
+    (signature.fast_shape(&signature.outputs, rows).ok()? == output.shape).then_some(rows)
+}
+
+/// No reference takes more than 80 bytes beside its dims, and no dim more than 10.
+fn metadata_bound(outputs: &[Output<'_>]) -> u64 {
+    outputs.iter().map(|output| 80 + 10 * output.shape.len() as u64).sum()
+}
