@@ -1,0 +1,268 @@
+//! One engine process: the runtime, the doors, the workers, and their end.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use samovar_core::config::{EngineConfig, VersionSpec};
+use samovar_core::events::{Event, Events};
+use samovar_core::life::Cause;
+use samovar_core::metrics::Metrics;
+use samovar_core::registry::{Registry, VersionReport};
+use samovar_core::workers::instance::parse_failure;
+use samovar_core::workers::pool::Pool;
+use samovar_core::workers::spawn::{Spawner, Worker};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::data_plane::DataPlane;
+use crate::http::{self, Address};
+use crate::log;
+
+/// Longest time for importing and describing a user's file.
+const PROBE_LIMIT: Duration = Duration::from_secs(120);
+/// Connections may take this long to read their last answer after the requests have ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    runtime: Runtime,
+    plane: Arc<DataPlane>,
+    registry: Arc<Registry>,
+    pool: Arc<Pool>,
+    events: Arc<Events>,
+    address: Address,
+    /// Workers that described a target and wait for a version to take them.
+    probes: Mutex<HashMap<u64, Worker>>,
+    next_probe: AtomicU64,
+    /// Tells the doors to take no new connections, and by when to end.
+    stop_doors: watch::Sender<Option<Instant>>,
+    doors: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    _log: log::Guard,
+}
+
+/// What a probe worker said of a target.
+#[derive(Debug)]
+pub enum Probed {
+    /// Its description (JSON) and the number under which the worker waits.
+    Described(u64, String),
+    /// Why it cannot be served.
+    Failed(Cause),
+}
+
+impl Engine {
+    /// Start the threads, bind the doors, begin to start workers.
+    pub fn start(config: EngineConfig) -> io::Result<Self> {
+        let log = log::init(config.log_format);
+        let listener = http::bind(&config.host, config.http_port)?;
+        let address = listener.address().clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.engine_threads.max(1))
+            .thread_name("samovar")
+            .enable_all()
+            .build()?;
+        let events = Arc::new(Events::default());
+        let metrics = Arc::new(Metrics::default());
+        let spawner = Spawner::new(config.worker_command.clone(), config.transport)?;
+        let pool = Pool::new(spawner, config.spare_workers);
+        let drain_timeout = seconds(config.drain_timeout_s);
+        let registry = Registry::new(
+            Arc::clone(&pool),
+            Arc::clone(&metrics),
+            Arc::clone(&events),
+            config.expose_errors,
+            drain_timeout,
+        );
+        let plane = DataPlane::new(config, Arc::clone(&registry), metrics, Arc::clone(&events));
+        let (stop_doors, stopped) = watch::channel(None);
+        let served = Arc::clone(&plane);
+        let doors = runtime.spawn(async move {
+            if let Err(error) = http::serve(listener, served, stopped).await {
+                tracing::error!("the HTTP door ended: {error}");
+            }
+        });
+        let engine = Self {
+            plane,
+            registry,
+            pool,
+            events,
+            address,
+            probes: Mutex::default(),
+            next_probe: AtomicU64::new(1),
+            stop_doors,
+            doors: Mutex::new(Some(doors)),
+            runtime,
+            _log: log,
+        };
+        engine.watch_signals()?;
+        Ok(engine)
+    }
+
+    /// Where the HTTP door is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Let a worker describe a target, and keep that worker. Blocks.
+    #[must_use]
+    pub fn probe(&self, request: &str) -> Probed {
+        self.runtime.block_on(async {
+            let worker = match self.pool.take().await {
+                Ok(worker) => worker,
+                Err(error) => {
+                    let message = format!("a worker could not be started: {error}");
+                    return Probed::Failed(Cause { message, ..Cause::default() });
+                }
+            };
+            let told = match tokio::time::timeout(PROBE_LIMIT, worker.link.ask("describe", request.to_owned())).await {
+                Ok(Ok(told)) => told,
+                Ok(Err(_)) => return Probed::Failed(self.probe_died(&worker).await),
+                Err(_) => {
+                    worker.kill();
+                    let message = format!("the target was not imported within {} s", PROBE_LIMIT.as_secs());
+                    let next_step = "move what takes long from the module into load()".to_owned();
+                    return Probed::Failed(Cause {
+                        message,
+                        stderr: worker.output.tail(),
+                        next_step,
+                        ..Cause::default()
+                    });
+                }
+            };
+            if told.ok {
+                let number = self.next_probe.fetch_add(1, Ordering::Relaxed);
+                self.probes.lock().insert(number, worker);
+                return Probed::Described(number, told.body);
+            }
+            worker.kill();
+            worker.exited().await;
+            Probed::Failed(Cause { stderr: worker.output.tail(), ..parse_failure(&told.body) })
+        })
+    }
+
+    /// End a probed worker that no version took.
+    pub fn discard(&self, probe: u64) {
+        if let Some(worker) = self.probes.lock().remove(&probe) {
+            worker.kill();
+        }
+    }
+
+    /// Load a version; it takes over from one of the same name when it is ready.
+    pub fn deploy(&self, spec: VersionSpec) {
+        let worker = spec.probe.and_then(|probe| self.probes.lock().remove(&probe));
+        let _runtime = self.runtime.enter();
+        self.registry.deploy(spec, worker);
+    }
+
+    /// List a model that could not even be described.
+    pub fn declare_failed(&self, name: String, version: String, cause: Cause) {
+        let _runtime = self.runtime.enter();
+        self.registry.declare_failed(VersionSpec::undescribed(name, version), cause);
+    }
+
+    /// Drain and unload a version; false if there is none.
+    #[must_use]
+    pub fn retire(&self, name: &str, version: &str) -> bool {
+        let _runtime = self.runtime.enter();
+        self.registry.retire(name, version)
+    }
+
+    /// State of every version.
+    #[must_use]
+    pub fn versions(&self) -> Vec<VersionReport> {
+        self.registry.reports()
+    }
+
+    /// Wait for something that needs a decision.
+    #[must_use]
+    pub fn next_event(&self, limit: Option<Duration>) -> Option<Event> {
+        self.events.next(limit)
+    }
+
+    /// End a load or unload that a client asked for.
+    pub fn reply(&self, ticket: u64, error: Option<String>) {
+        self.plane.reply(ticket, error);
+    }
+
+    /// Start-up loads have ended: readiness may turn true, and spares may start.
+    pub fn mark_started(&self) {
+        self.plane.mark_started();
+        let _runtime = self.runtime.enter();
+        self.pool.fill();
+    }
+
+    /// Drain and end everything. Blocks.
+    pub fn stop(&self) {
+        self.runtime.block_on(self.shut_down());
+    }
+
+    /// Order: readiness turns false; after the delay new requests are refused and idle connections closed; what is in
+    /// flight ends within the drain time; workers end; then the last connections.
+    async fn shut_down(&self) {
+        let config = self.plane.config();
+        self.plane.begin_drain();
+        tokio::time::sleep(seconds(config.drain_delay_s)).await;
+        let deadline = Instant::now() + seconds(config.drain_timeout_s);
+        self.plane.refuse();
+        self.stop_doors.send_replace(Some(deadline + LAST_ANSWERS));
+        if tokio::time::timeout_at(deadline, self.plane.drained()).await.is_err() {
+            tracing::warn!("the drain time is over, requests in flight are ended");
+        }
+        self.pool.drain();
+        let probes: Vec<_> = self.probes.lock().drain().map(|(_, worker)| worker).collect();
+        probes.iter().for_each(Worker::kill);
+        self.registry.end_all(deadline).await;
+        let doors = self.doors.lock().take();
+        if let Some(doors) = doors {
+            let _ = tokio::time::timeout(LAST_ANSWERS, doors).await;
+        }
+        tracing::info!("the engine has stopped");
+    }
+
+    async fn probe_died(&self, worker: &Worker) -> Cause {
+        let exit = worker.exited().await;
+        Cause {
+            message: format!("the worker that imported the target ended by {}", exit.status),
+            signal: Some(exit.status),
+            stderr: worker.output.tail(),
+            next_step: "run `python FILE` to see it end; what the module does on import must not end the process"
+                .into(),
+            ..Cause::default()
+        }
+    }
+
+    /// The first SIGTERM or SIGINT drains, the second ends the process at once; workers follow their engine.
+    fn watch_signals(&self) -> io::Result<()> {
+        let _runtime = self.runtime.enter();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (plane, events) = (Arc::clone(&self.plane), Arc::clone(&self.events));
+        tokio::spawn(async move {
+            let mut number = next_signal(&mut terminate, &mut interrupt).await;
+            tracing::info!(signal = number, "draining; a second signal ends at once");
+            plane.begin_drain();
+            events.push(Event::Stop);
+            number = next_signal(&mut terminate, &mut interrupt).await;
+            tracing::warn!(signal = number, "ended by a second signal");
+            std::process::exit(128 + number);
+        });
+        Ok(())
+    }
+}
+
+async fn next_signal(terminate: &mut tokio::signal::unix::Signal, interrupt: &mut tokio::signal::unix::Signal) -> i32 {
+    tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+    }
+}
+
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or(Duration::from_secs(86_400))
+}

@@ -1,0 +1,233 @@
+//! The door over a real socket and a data plane without models.
+
+use samovar_core::config::{Control, EngineConfig, ExposeErrors, LogFormat, TransportKind};
+use samovar_core::events::Events;
+use samovar_core::metrics::Metrics;
+use samovar_core::registry::Registry;
+use samovar_core::workers::pool::Pool;
+use samovar_core::workers::spawn::Spawner;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::super::{bind, serve};
+use super::*;
+
+fn config() -> EngineConfig {
+    EngineConfig {
+        host: "127.0.0.1".into(),
+        http_port: 0,
+        control: Control::None,
+        strict_readiness: false,
+        drain_timeout_s: 1.0,
+        drain_delay_s: 0.0,
+        log_format: LogFormat::Text,
+        access_log: true,
+        expose_errors: ExposeErrors::Message,
+        engine_threads: 1,
+        max_body_bytes: 1_000,
+        max_bodies_bytes: 100_000,
+        max_requests: 10,
+        max_connections: 10,
+        header_timeout_s: 10.0,
+        keep_alive_s: 60.0,
+        allowed_origins: vec![],
+        allowed_hosts: vec![],
+        spare_workers: 0,
+        transport: TransportKind::Inline,
+        worker_command: vec!["/bin/false".into()],
+    }
+}
+
+struct Running {
+    plane: Arc<DataPlane>,
+    port: u16,
+    _stop: watch::Sender<Option<tokio::time::Instant>>,
+}
+
+fn start() -> Running {
+    let config = config();
+    let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
+    let spawner = Spawner::new(config.worker_command.clone(), config.transport).unwrap();
+    let pool = Pool::new(spawner, 0);
+    let registry = Registry::new(
+        pool,
+        Arc::clone(&metrics),
+        Arc::clone(&events),
+        config.expose_errors,
+        std::time::Duration::from_secs(1),
+    );
+    let plane = DataPlane::new(config, registry, metrics, events);
+    let listener = bind("127.0.0.1", 0).unwrap();
+    let port = listener.address().port.unwrap();
+    let (stop, stopped) = watch::channel(None);
+    tokio::spawn(serve(listener, Arc::clone(&plane), stopped));
+    Running { plane, port, _stop: stop }
+}
+
+/// Status, head and body of an answer.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn code(&self) -> String {
+        let body: serde_json::Value = serde_json::from_str(&self.body).expect(&self.body);
+        assert!(!body["id"].as_str().unwrap().is_empty());
+        assert!(!body["error"].as_str().unwrap().is_empty());
+        body["code"].as_str().unwrap().to_owned()
+    }
+
+    fn closes(&self) -> bool {
+        self.head.contains("connection: close")
+    }
+}
+
+/// Send `request`, read one answer (by its content-length, unless the method is HEAD).
+async fn ask(stream: &mut TcpStream, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length =
+        head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; if request.starts_with("HEAD") { 0 } else { length }];
+    stream.read_exact(&mut body).await.unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head, body: String::from_utf8(body).unwrap() }
+}
+
+impl Running {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    async fn ask(&self, request: &str) -> Answer {
+        ask(&mut self.connect().await, request).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await
+    }
+
+    async fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\n\r\n");
+        self.ask(&format!("{head}{body}")).await
+    }
+}
+
+#[tokio::test]
+async fn the_engine_describes_itself() {
+    let door = start();
+    let about: serde_json::Value = serde_json::from_str(&door.get("/v2").await.body).unwrap();
+    assert_eq!(about["name"], "samovar");
+    assert_eq!(door.get("/v2/health/live").await.status, 200);
+    assert_eq!(door.get("/v2/health/ready").await.status, 503);
+    door.plane.mark_started();
+    let ready = door.get("/v2/health/ready?x=1").await;
+    assert_eq!((ready.status, ready.body.as_str()), (200, ""));
+    assert_eq!(door.ask("HEAD /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.status, 200);
+    let metrics = door.get("/metrics").await;
+    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"));
+    assert_eq!(door.post("/v2/repository/index", "", "").await.body, "[]");
+    assert_eq!(door.post("/v2/repository/index", "", r#"{"ready":1}"#).await.code(), "invalid_request");
+}
+
+#[tokio::test]
+async fn wrong_requests_have_their_codes() {
+    let door = start();
+    for (path, status, code) in [
+        ("/nothing", 404, "not_found"),
+        ("/v2/models/m", 404, "unknown_model"),
+        ("/v2/models/m/ready", 404, "unknown_model"),
+        ("/v2/models/%2e%2e", 400, "invalid_name"),
+        ("/v2/models/m/infer", 405, "method_not_allowed"),
+    ] {
+        let answer = door.get(path).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{path}");
+        assert!(!answer.closes());
+    }
+    assert!(door.get("/v2/models/m/infer").await.head.contains("allow: post"));
+    assert_eq!(door.get(&format!("/{}", "x".repeat(9_000))).await.code(), "uri_too_long");
+    let infer = |headers: &'static str, body: &'static str| door.post("/v2/models/m/infer", headers, body);
+    assert_eq!(infer("", r#"{"inputs":[]}"#).await.code(), "unknown_model");
+    assert_eq!(infer("inference-header-content-length: 0\r\n", "x").await.code(), "unknown_model");
+    for (headers, body) in [
+        ("", ""),
+        ("", "{"),
+        ("inference-header-content-length: 3\r\n", "{}"),
+        ("samovar-timeout-ms: 0\r\n", r#"{"inputs":[]}"#),
+        ("samovar-idempotent: yes\r\n", r#"{"inputs":[]}"#),
+    ] {
+        let answer = infer(headers, body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{headers}{body}");
+    }
+    assert_eq!(infer("content-type: application/x-pickle\r\n", "x").await.status, 415);
+    assert_eq!(infer("content-encoding: gzip\r\n", "x").await.status, 415);
+    assert_eq!(door.post("/v2/repository/models/m/load", "", "{}").await.code(), "control_disabled");
+}
+
+#[tokio::test]
+async fn ids_come_back_in_errors() {
+    let door = start();
+    let id = |answer: Answer| serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()["id"].clone();
+    let infer = |headers: &'static str, body: &'static str| door.post("/v2/models/m/infer", headers, body);
+    assert_eq!(id(infer("x-request-id: h\r\n", r#"{"id":"j","inputs":[]}"#).await), "j");
+    assert_eq!(id(infer("x-request-id: h\r\n", r#"{"id":"j","inputs":5}"#).await), "j");
+    assert_eq!(id(infer("x-request-id: h\r\n", r#"{"inputs":[]}"#).await), "h");
+}
+
+#[tokio::test]
+async fn foreign_pages_are_refused() {
+    let door = start();
+    let with = |headers: &str| format!("GET /v2 HTTP/1.1\r\n{headers}\r\n");
+    assert_eq!(door.ask(&with("host: evil.example\r\n")).await.status, 421);
+    assert_eq!(door.ask(&with("host: localhost\r\norigin: http://evil.example\r\n")).await.status, 403);
+    assert_eq!(door.ask(&with("host: localhost\r\norigin: http://localhost\r\n")).await.status, 200);
+    assert_eq!(door.ask(&with("")).await.status, 400);
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_limit_close_the_connection() {
+    let door = start();
+    let announced = "POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n";
+    for expect in ["", "expect: 100-continue\r\n"] {
+        let answer = door.ask(&format!("{announced}{expect}\r\n")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (413, "payload_too_large"));
+        assert!(answer.closes());
+    }
+    let chunk = "x".repeat(600);
+    let chunked = format!(
+        "POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n258\r\n{chunk}\r\n258\r\n{chunk}\r\n"
+    );
+    let answer = door.ask(&chunked).await;
+    assert_eq!((answer.status, answer.closes()), (413, true));
+}
+
+#[tokio::test]
+async fn a_connection_survives_refusals_and_ends_with_draining() {
+    let door = start();
+    let mut stream = door.connect().await;
+    let refused = "POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nbody";
+    for _ in 0..3 {
+        let answer = ask(&mut stream, refused).await;
+        assert_eq!((answer.status, answer.closes()), (415, false));
+    }
+    door.plane.begin_drain();
+    let last = ask(&mut stream, "GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert_eq!((last.status, last.closes()), (200, true));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_result() {
+    assert_eq!(catch_panic(async { 7 }).await.ok(), Some(7));
+    let panic = catch_panic(async { panic!("at {}", 7) }).await.unwrap_err();
+    assert_eq!(panic_text(&*panic), "at 7");
+    let panic = catch_panic(async { panic!("plain") }).await.unwrap_err();
+    assert_eq!(panic_text(&*panic), "plain");
+}

@@ -1,0 +1,127 @@
+//! `POST /v2/models/{m}[/versions/{v}]/infer`: decode, call, encode.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use samovar_core::clock::Nanos;
+use samovar_core::error::{Code, Error};
+use samovar_core::request::InferRequest;
+
+use super::DOOR;
+use super::binary;
+use super::body::{self, BodyLimits};
+use super::call::Call;
+use super::json::invalid;
+use super::json_decode::{Decoded, WantedOutput};
+use super::json_encode::{Form, encode};
+use super::reply::Reply;
+use super::routes::Target;
+use crate::data_plane::DataPlane;
+
+/// How a client wants its answer.
+struct Wish {
+    /// Its own id, to be given back.
+    id: Option<Arc<str>>,
+    outputs: Vec<WantedOutput>,
+    binary_output: bool,
+}
+
+/// Run one request.
+pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut Call<'_>) -> Result<Reply, Error> {
+    let mut permit = plane.body_permit();
+    let prepared = match prepare(plane, &target, call, &mut permit).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            plane.refused(DOOR, &target.model, error.code);
+            return Err(error);
+        }
+    };
+    let (request, wish) = prepared;
+    let response = plane.infer(DOOR, request).await?;
+    let form = Form { id: wish.id.as_deref(), outputs: &wish.outputs, binary_output: wish.binary_output };
+    let encoded = encode(&response, &form)?;
+    drop(permit);
+    Ok(Reply::outputs(encoded.body, encoded.json_length, response.version))
+}
+
+/// The body, read and decoded.
+async fn prepare(
+    plane: &Arc<DataPlane>,
+    target: &Target<'_>,
+    call: &mut Call<'_>,
+    permit: &mut crate::data_plane::BodyPermit,
+) -> Result<(InferRequest, Wish), Error> {
+    call.head.check_content()?;
+    let json_length = call.head.json_length()?;
+    let options = Options { timeout: call.head.timeout()?, idempotent: call.head.idempotent()? };
+    let limits = BodyLimits::new(plane.config().max_body_bytes);
+    let bytes = body::read(call.body, &limits, |bytes| permit.grow(bytes)).await?;
+    call.line.bytes_in = bytes.len() as u64;
+    let mut decoded = Decoded::default();
+    let read = match json_length {
+        Some(0) => raw(plane, target, &bytes, &mut decoded),
+        _ => split(&bytes, json_length).and_then(|length| decoded.read(&bytes, length, limits.max_bytes)),
+    };
+    let own_id: Option<Arc<str>> = decoded.id.take().map(Arc::from);
+    if own_id.is_some() {
+        call.line.request_id.clone_from(&own_id);
+    }
+    read?;
+    permit.grow(decoded.decoded_bytes)?;
+    let id = call.request_id(plane);
+    Ok(request(target, call, decoded, options, (id, own_id)))
+}
+
+/// What headers say of a request.
+struct Options {
+    timeout: Option<Nanos>,
+    idempotent: Option<bool>,
+}
+
+fn request(
+    target: &Target<'_>,
+    call: &Call<'_>,
+    decoded: Decoded,
+    options: Options,
+    (id, own_id): (Arc<str>, Option<Arc<str>>),
+) -> (InferRequest, Wish) {
+    let request = InferRequest {
+        id,
+        model: target.model.clone().into_owned(),
+        version: target.version.clone().map(|version| version.into_owned()),
+        parameters: decoded.parameters,
+        inputs: decoded.inputs,
+        outputs: decoded.outputs.iter().map(|output| output.name.clone()).collect(),
+        timeout: options.timeout,
+        queue_timeout: decoded.queue_timeout,
+        idempotent: options.idempotent,
+        trace: call.head.trace(),
+        arrived: call.line.arrived,
+    };
+    (request, Wish { id: own_id, outputs: decoded.outputs, binary_output: decoded.binary_output })
+}
+
+/// Where the JSON ends.
+fn split(body: &Bytes, json_length: Option<usize>) -> Result<usize, Error> {
+    match json_length {
+        None => Ok(body.len()),
+        Some(length) if length <= body.len() => Ok(length),
+        Some(length) => Err(invalid(format!(
+            "the header inference-header-content-length says {length}, but the body has {} bytes",
+            body.len()
+        ))),
+    }
+}
+
+/// A raw request: no JSON, one input, all outputs binary.
+fn raw(plane: &DataPlane, target: &Target<'_>, body: &Bytes, decoded: &mut Decoded) -> Result<(), Error> {
+    let metadata = plane.metadata(&target.model, target.version.as_deref())?;
+    decoded.inputs = vec![binary::raw_input(&metadata.inputs, body)?];
+    decoded.binary_output = true;
+    Ok(())
+}
+
+/// What a panic in the door or the data plane becomes.
+pub(super) fn panicked() -> Error {
+    Error::new(Code::Internal, "the engine failed on this request; its log has more under the request id")
+}

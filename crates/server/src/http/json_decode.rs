@@ -1,0 +1,354 @@
+//! An infer request's body as tensors: the Open Inference Protocol's JSON with the binary tensor extension.
+
+use bytes::Bytes;
+use samovar_core::clock::Nanos;
+use samovar_core::error::{Error, echo};
+use samovar_core::request::{Parameter, Parameters};
+use samovar_core::tensor::{Datatype, MAX_RANK, NamedTensor, Tensor};
+
+use super::binary::{self, Blobs, in_input};
+use super::json::{Cursor, invalid};
+use super::json_array;
+use super::number;
+
+const MAX_INPUTS: usize = 1_024;
+const MAX_OUTPUTS: usize = 64;
+const MAX_PARAMETERS: usize = 256;
+/// A longer request id than any log wants.
+const MAX_ID_BYTES: usize = 1_024;
+
+/// An output that the client asked for by name.
+#[derive(Debug, PartialEq)]
+pub(super) struct WantedOutput {
+    pub(super) name: String,
+    /// As a binary blob instead of JSON?
+    pub(super) binary: bool,
+}
+
+/// What a body says.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    /// The client's own id. Set as soon as it was read, so that an error behind it can carry it.
+    pub(super) id: Option<String>,
+    pub(super) parameters: Parameters,
+    /// The parameter `timeout`.
+    pub(super) queue_timeout: Option<Nanos>,
+    pub(super) inputs: Vec<NamedTensor>,
+    pub(super) outputs: Vec<WantedOutput>,
+    /// Are outputs that were not asked for by name binary?
+    pub(super) binary_output: bool,
+    /// Bytes of tensors that were made from JSON, on top of the body itself.
+    pub(super) decoded_bytes: u64,
+}
+
+impl Decoded {
+    /// Read `body`, whose first `json_length` bytes are the JSON; tensors made from it take at most `limit` bytes.
+    ///
+    /// Errors with `invalid_request` or `payload_too_large`. Binary tensors are slices of `body`.
+    pub(super) fn read(&mut self, body: &Bytes, json_length: usize, limit: u64) -> Result<(), Error> {
+        let text = body.get(..json_length).unwrap_or_default();
+        if text.is_empty() {
+            return Err(invalid("the body is empty; want the JSON of an infer request"));
+        }
+        let mut cursor = Cursor::new(text)?;
+        let mut blobs = Blobs::new(body.slice(json_length..));
+        self.envelope(&mut cursor, &mut blobs, limit)?;
+        cursor.end()?;
+        blobs.end()
+    }
+
+    fn envelope(&mut self, cursor: &mut Cursor<'_>, blobs: &mut Blobs, limit: u64) -> Result<(), Error> {
+        let mut seen = Seen::default();
+        cursor.object(|cursor, key| match key {
+            "id" => {
+                seen.once(key, 0)?;
+                self.id(cursor)
+            }
+            "parameters" => {
+                seen.once(key, 1)?;
+                self.request_parameters(cursor)
+            }
+            "inputs" => {
+                seen.once(key, 2)?;
+                cursor.array(|cursor| self.input(cursor, blobs, limit))
+            }
+            "outputs" => {
+                seen.once(key, 3)?;
+                if cursor.null()? { Ok(()) } else { cursor.array(|cursor| self.output(cursor)) }
+            }
+            _ => cursor.skip(),
+        })?;
+        if seen.has(2) { Ok(()) } else { Err(invalid("the request has no `inputs`")) }
+    }
+
+    fn id(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+        if cursor.null()? {
+            return Ok(());
+        }
+        let id = cursor.string()?;
+        if id.len() > MAX_ID_BYTES {
+            return Err(invalid(format!("`id` has {} bytes, at most {MAX_ID_BYTES} are taken", id.len())));
+        }
+        if !id.is_empty() {
+            self.id = Some(id.into_owned());
+        }
+        Ok(())
+    }
+
+    fn request_parameters(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+        let mut seen = Seen::default();
+        parameters(cursor, |cursor, key| match key {
+            "binary_data_output" => {
+                seen.once(key, 0)?;
+                self.binary_output = cursor.boolean()?;
+                Ok(())
+            }
+            "timeout" => {
+                seen.once(key, 1)?;
+                let microseconds: u64 = number::integer_of(cursor, "a timeout in microseconds")?;
+                self.queue_timeout = (microseconds > 0).then(|| microseconds.saturating_mul(1_000));
+                Ok(())
+            }
+            _ => self.parameter(cursor, key),
+        })
+    }
+
+    fn parameter(&mut self, cursor: &mut Cursor<'_>, key: &str) -> Result<(), Error> {
+        let fault = if key.starts_with("triton_") {
+            "keys that start with `triton_` are reserved"
+        } else if self.parameters.len() == MAX_PARAMETERS {
+            "a request takes at most 256 of them"
+        } else if self.parameters.iter().any(|(name, _)| name == key) {
+            "the key stands there twice"
+        } else {
+            let value = parameter_value(cursor)
+                .map_err(|fault| invalid(format!("parameter \"{}\": {}", echo(key), fault.message)))?;
+            self.parameters.push((key.to_owned(), value));
+            return Ok(());
+        };
+        Err(invalid(format!("parameter \"{}\": {fault}", echo(key))))
+    }
+
+    fn input(&mut self, cursor: &mut Cursor<'_>, blobs: &mut Blobs, limit: u64) -> Result<(), Error> {
+        if self.inputs.len() == MAX_INPUTS {
+            return Err(invalid(format!("the request has more than {MAX_INPUTS} inputs")));
+        }
+        let mut input = Input { limit: limit.saturating_sub(self.decoded_bytes), ..Input::default() };
+        let input = match input.read(cursor) {
+            Ok(()) => input.finish(blobs, &mut self.decoded_bytes)?,
+            Err(fault) => return Err(input.name.map_or(fault.clone(), |name| in_input(&name, fault))),
+        };
+        if self.inputs.iter().any(|other| other.name == input.name) {
+            return Err(in_input(&input.name, invalid("the request has this input twice")));
+        }
+        self.inputs.push(input);
+        Ok(())
+    }
+
+    fn output(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+        if self.outputs.len() == MAX_OUTPUTS {
+            return Err(invalid(format!("the request wants more than {MAX_OUTPUTS} outputs")));
+        }
+        let output = wanted_output(cursor)?;
+        if self.outputs.iter().any(|other| other.name == output.name) {
+            return Err(invalid(format!("the request wants output \"{}\" twice", echo(&output.name))));
+        }
+        self.outputs.push(output);
+        Ok(())
+    }
+}
+
+/// One element of `inputs` while it is read. Its members may come in any order.
+#[derive(Default)]
+struct Input<'a> {
+    name: Option<String>,
+    datatype: Option<Datatype>,
+    shape: Option<Vec<u64>>,
+    binary_size: Option<u64>,
+    /// `data`, read at once where datatype and shape stand before it,
+    data: Option<Bytes>,
+    /// else the cursor at its start.
+    later: Option<Cursor<'a>>,
+    seen: Seen,
+    /// Bytes that its data may take.
+    limit: u64,
+}
+
+impl<'a> Input<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
+        // Cursor::object lends the cursor with its own lifetime, so positions can be kept.
+        cursor.object(|cursor, key| match key {
+            "name" => {
+                self.seen.once(key, 0)?;
+                self.name = Some(cursor.string()?.into_owned());
+                Ok(())
+            }
+            "datatype" => {
+                self.seen.once(key, 1)?;
+                let name = cursor.string()?;
+                let datatype = Datatype::from_name(&name);
+                self.datatype = Some(datatype.ok_or_else(|| invalid(format!("unknown datatype \"{}\"", echo(&name))))?);
+                Ok(())
+            }
+            "shape" => {
+                self.seen.once(key, 2)?;
+                self.shape = Some(shape(cursor)?);
+                Ok(())
+            }
+            "parameters" => {
+                self.seen.once(key, 3)?;
+                self.parameters(cursor)
+            }
+            "data" => {
+                self.seen.once(key, 4)?;
+                self.data(cursor)
+            }
+            _ => cursor.skip(),
+        })
+    }
+
+    fn data(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
+        if let (Some(datatype), Some(shape)) = (self.datatype, &self.shape) {
+            self.data = Some(json_array::read(cursor, datatype, shape, self.limit)?);
+            return Ok(());
+        }
+        self.later = Some(cursor.clone());
+        cursor.skip()
+    }
+
+    fn parameters(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+        let mut seen = Seen::default();
+        parameters(cursor, |cursor, key| match key {
+            "binary_data_size" => {
+                seen.once(key, 0)?;
+                self.binary_size = Some(number::integer_of(cursor, "a size in bytes")?);
+                Ok(())
+            }
+            _ if key.starts_with("shared_memory_") => Err(invalid("shared memory of clients is not taken")),
+            _ => cursor.skip(),
+        })
+    }
+
+    fn finish(mut self, blobs: &mut Blobs, decoded: &mut u64) -> Result<NamedTensor, Error> {
+        let name = self.name.take().ok_or_else(|| invalid("an input has no `name`"))?;
+        let datatype = self.datatype.ok_or_else(|| in_input(&name, invalid("it has no `datatype`")))?;
+        let shape = self.shape.take().ok_or_else(|| in_input(&name, invalid("it has no `shape`")))?;
+        let tensor = self.tensor(datatype, shape, blobs, decoded).map_err(|fault| in_input(&name, fault))?;
+        Ok(NamedTensor { name, tensor })
+    }
+
+    fn tensor(
+        self,
+        datatype: Datatype,
+        shape: Vec<u64>,
+        blobs: &mut Blobs,
+        decoded: &mut u64,
+    ) -> Result<Tensor, Error> {
+        let data = match (self.data, self.later) {
+            (Some(data), _) => Some(data),
+            (None, Some(mut cursor)) => Some(json_array::read(&mut cursor, datatype, &shape, self.limit)?),
+            (None, None) => None,
+        };
+        match (data, self.binary_size) {
+            (Some(data), None) => {
+                *decoded += data.len() as u64;
+                Ok(Tensor { datatype, shape, data })
+            }
+            (None, Some(size)) => binary::tensor(datatype, shape, blobs.take(size)?),
+            (Some(_), Some(_)) => Err(invalid("it has both `data` and `binary_data_size`")),
+            (None, None) => Err(invalid("it has neither `data` nor `binary_data_size`")),
+        }
+    }
+}
+
+fn wanted_output(cursor: &mut Cursor<'_>) -> Result<WantedOutput, Error> {
+    let mut seen = Seen::default();
+    let mut name = None;
+    let mut binary = false;
+    cursor.object(|cursor, key| match key {
+        "name" => {
+            seen.once(key, 0)?;
+            name = Some(cursor.string()?.into_owned());
+            Ok(())
+        }
+        "parameters" => {
+            seen.once(key, 1)?;
+            output_parameters(cursor, &mut binary)
+        }
+        _ => cursor.skip(),
+    })?;
+    let name = name.ok_or_else(|| invalid("an output has no `name`"))?;
+    Ok(WantedOutput { name, binary })
+}
+
+fn output_parameters(cursor: &mut Cursor<'_>, binary: &mut bool) -> Result<(), Error> {
+    let mut seen = Seen::default();
+    parameters(cursor, |cursor, key| match key {
+        "binary_data" => {
+            seen.once(key, 0)?;
+            *binary = cursor.boolean()?;
+            Ok(())
+        }
+        "classification" => Err(invalid("the classification extension is not served")),
+        _ if key.starts_with("shared_memory_") => Err(invalid("shared memory of clients is not taken")),
+        _ => cursor.skip(),
+    })
+}
+
+/// Read a `parameters` object; `null`, which pydantic clients send, is an empty one.
+fn parameters(
+    cursor: &mut Cursor<'_>,
+    member: impl FnMut(&mut Cursor<'_>, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if cursor.null()? { Ok(()) } else { cursor.object(member) }
+}
+
+fn parameter_value(cursor: &mut Cursor<'_>) -> Result<Parameter, Error> {
+    match cursor.token() {
+        Some(b't' | b'f') => cursor.boolean().map(Parameter::Bool),
+        Some(b'"') => cursor.string().map(|text| Parameter::String(text.into_owned())),
+        Some(b'-' | b'0'..=b'9') => {
+            let is_whole = cursor.clone().number()?.bytes().all(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+            if is_whole {
+                number::integer_of(cursor, "INT64").map(Parameter::Int)
+            } else {
+                number::float64(cursor).map(Parameter::Double)
+            }
+        }
+        _ => Err(invalid("want a boolean, a number or a string")),
+    }
+}
+
+fn shape(cursor: &mut Cursor<'_>) -> Result<Vec<u64>, Error> {
+    let mut shape = Vec::with_capacity(4);
+    cursor.array(|cursor| {
+        if shape.len() == MAX_RANK {
+            return Err(invalid(format!("its shape has more than {MAX_RANK} axes")));
+        }
+        shape.push(number::integer_of(cursor, "a length in `shape`")?);
+        Ok(())
+    })?;
+    Ok(shape)
+}
+
+/// Which keys of an object were there.
+#[derive(Default)]
+struct Seen(u8);
+
+impl Seen {
+    fn once(&mut self, key: &str, number: u8) -> Result<(), Error> {
+        if self.has(number) {
+            return Err(invalid(format!("the key `{key}` stands twice in one object")));
+        }
+        self.0 |= 1 << number;
+        Ok(())
+    }
+
+    fn has(&self, number: u8) -> bool {
+        self.0 & 1 << number != 0
+    }
+}
+
+#[cfg(test)]
+#[path = "json_decode_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! What a route answers, before it is HTTP.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use samovar_core::error::{Code, Error};
+use serde::Serialize;
+
+use super::error;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BLOBS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Status, headers and body of an answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    content_type: Option<HeaderValue>,
+    pub(super) body: Bytes,
+    /// Bytes of JSON in front of blobs.
+    json_length: Option<usize>,
+    allow: Option<&'static str>,
+    retry_after_s: Option<u32>,
+    /// For the log.
+    pub(super) code: Option<Code>,
+    /// For the log: the version that ran.
+    pub(super) version: Option<Arc<str>>,
+}
+
+impl Reply {
+    /// A status and no body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            content_type: None,
+            body: Bytes::new(),
+            json_length: None,
+            allow: None,
+            retry_after_s: None,
+            code: None,
+            version: None,
+        }
+    }
+
+    fn ok(content_type: HeaderValue, body: Bytes) -> Self {
+        Self { content_type: Some(content_type), body, ..Self::empty(StatusCode::OK) }
+    }
+
+    /// `value` as JSON.
+    pub(super) fn json(value: &impl Serialize) -> Result<Self, Error> {
+        let body = serde_json::to_vec(value).map_err(|fault| Error::new(Code::Internal, fault.to_string()))?;
+        Ok(Self::ok(JSON, body.into()))
+    }
+
+    /// Metrics in Prometheus' text format.
+    pub(super) fn metrics(text: String) -> Self {
+        Self::ok(METRICS, text.into())
+    }
+
+    /// Outputs: JSON, or `json_length` bytes of it and blobs.
+    pub(super) fn outputs(body: Bytes, json_length: Option<usize>, version: Arc<str>) -> Self {
+        let content_type = if json_length.is_some() { BLOBS } else { JSON };
+        Self { json_length, version: Some(version), ..Self::ok(content_type, body) }
+    }
+
+    /// `error`, with the id under which the log has it.
+    pub(super) fn error(error: &Error, id: &str, allow: Option<&'static str>) -> Self {
+        Self {
+            status: error::status(error.code),
+            allow,
+            retry_after_s: error::retry_after(error),
+            code: Some(error.code),
+            ..Self::ok(JSON, error::body(error, id))
+        }
+    }
+
+    /// As HTTP; `close`: the connection ends with it.
+    pub(super) fn into_response(self, close: bool) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if let Some(content_type) = self.content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        if let Some(length) = self.json_length {
+            headers.insert(JSON_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(response: &Response<Full<Bytes>>, name: &str) -> Option<String> {
+        response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn replies_carry_their_headers() {
+        let outputs = Reply::outputs(Bytes::from_static(b"{}abc"), Some(2), "1".into()).into_response(false);
+        assert_eq!(header(&outputs, "content-type").as_deref(), Some("application/octet-stream"));
+        assert_eq!(header(&outputs, "inference-header-content-length").as_deref(), Some("2"));
+        assert_eq!(header(&outputs, "connection"), None);
+        let error = Error::new(Code::QueueFull, "full").retry_after(2);
+        let refused = Reply::error(&error, "7", None).into_response(true);
+        assert_eq!(refused.status(), 429);
+        assert_eq!(header(&refused, "retry-after").as_deref(), Some("2"));
+        assert_eq!(header(&refused, "connection").as_deref(), Some("close"));
+        let refused = Reply::error(&Error::new(Code::MethodNotAllowed, ""), "7", Some("POST")).into_response(false);
+        assert_eq!(header(&refused, "allow").as_deref(), Some("POST"));
+        assert_eq!(header(&Reply::empty(StatusCode::OK).into_response(false), "content-type"), None);
+    }
+}

@@ -1,0 +1,295 @@
+//! Paths of the Open Inference Protocol, and what stands behind them.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use samovar_core::error::{Code, Error, echo};
+
+/// Longest request target.
+const MAX_TARGET_BYTES: usize = 8 << 10;
+/// Longest model or version name.
+const MAX_NAME_BYTES: usize = 255;
+
+/// What a path names.
+#[derive(Debug, PartialEq)]
+pub(super) enum Route<'a> {
+    Server,
+    Live,
+    Ready,
+    Metrics,
+    Model(Target<'a>),
+    ModelReady(Target<'a>),
+    Infer(Target<'a>),
+    Index,
+    Load(Cow<'a, str>),
+    Unload(Cow<'a, str>),
+}
+
+/// A model, and perhaps one of its versions.
+#[derive(Debug, PartialEq)]
+pub(super) struct Target<'a> {
+    pub(super) model: Cow<'a, str>,
+    pub(super) version: Option<Cow<'a, str>>,
+}
+
+impl<'a> Route<'a> {
+    /// The route of `path`, for `method`.
+    ///
+    /// Errors with `uri_too_long`, `not_found`, `method_not_allowed` or `invalid_name`.
+    pub(super) fn find(method: &Method, path: &'a str, query: Option<&str>) -> Result<Self, Error> {
+        if path.len() + query.map_or(0, |query| query.len() + 1) > MAX_TARGET_BYTES {
+            return Err(Error::new(
+                Code::UriTooLong,
+                format!("the request target is longer than {MAX_TARGET_BYTES} bytes"),
+            ));
+        }
+        let raw = RawRoute::find(path).ok_or_else(|| {
+            Error::new(Code::NotFound, format!("nothing is served at \"{}\"; models are below /v2", echo(path)))
+        })?;
+        if !raw.allows(method) {
+            let message = format!("{} is not allowed here; want {}", echo(method.as_str()), raw.allow());
+            return Err(Error::new(Code::MethodNotAllowed, message));
+        }
+        raw.named()
+    }
+
+    /// The model and version that this route is about.
+    pub(super) fn names(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::Model(target) | Self::ModelReady(target) | Self::Infer(target) => {
+                (Some(&target.model), target.version.as_deref())
+            }
+            Self::Load(model) | Self::Unload(model) => (Some(model), None),
+            Self::Server | Self::Live | Self::Ready | Self::Metrics | Self::Index => (None, None),
+        }
+    }
+
+    /// The value of `Allow` for `path`.
+    pub(super) fn allow(path: &str) -> &'static str {
+        RawRoute::find(path).map_or("", |route| route.allow())
+    }
+}
+
+/// A route whose names are still as the client wrote them.
+enum RawRoute<'a> {
+    Fixed(Route<'static>),
+    Model { name: &'a str, version: Option<&'a str>, verb: &'a str },
+    Control { name: &'a str, load: bool },
+}
+
+impl<'a> RawRoute<'a> {
+    fn find(path: &'a str) -> Option<Self> {
+        if let Some(rest) = path.strip_prefix("/v2/models/") {
+            return Self::find_model(rest);
+        }
+        if let Some(rest) = path.strip_prefix("/v2/repository/models/") {
+            let (name, verb) = rest.split_once('/')?;
+            let load = match verb {
+                "load" => true,
+                "unload" => false,
+                _ => return None,
+            };
+            return Some(Self::Control { name, load });
+        }
+        Some(Self::Fixed(match path {
+            "/v2" => Route::Server,
+            "/v2/health/live" => Route::Live,
+            "/v2/health/ready" => Route::Ready,
+            "/v2/repository/index" => Route::Index,
+            "/metrics" => Route::Metrics,
+            _ => return None,
+        }))
+    }
+
+    fn find_model(rest: &'a str) -> Option<Self> {
+        let mut parts = rest.split('/');
+        let name = parts.next()?;
+        let mut verb = parts.next().unwrap_or("");
+        let mut version = None;
+        if verb == "versions" {
+            version = Some(parts.next()?);
+            verb = parts.next().unwrap_or("");
+        }
+        let is_whole = parts.next().is_none() && !rest.ends_with('/');
+        (is_whole && matches!(verb, "" | "ready" | "infer")).then_some(Self::Model { name, version, verb })
+    }
+
+    fn is_post(&self) -> bool {
+        match self {
+            Self::Fixed(route) => *route == Route::Index,
+            Self::Model { verb, .. } => *verb == "infer",
+            Self::Control { .. } => true,
+        }
+    }
+
+    fn allows(&self, method: &Method) -> bool {
+        if self.is_post() { method == Method::POST } else { method == Method::GET || method == Method::HEAD }
+    }
+
+    fn allow(&self) -> &'static str {
+        if self.is_post() { "POST" } else { "GET, HEAD" }
+    }
+
+    fn named(self) -> Result<Route<'a>, Error> {
+        Ok(match self {
+            Self::Fixed(route) => route,
+            Self::Control { name, load: true } => Route::Load(decode_name(name)?),
+            Self::Control { name, load: false } => Route::Unload(decode_name(name)?),
+            Self::Model { name, version, verb } => {
+                let target = Target { model: decode_name(name)?, version: version.map(decode_name).transpose()? };
+                match verb {
+                    "infer" => Route::Infer(target),
+                    "ready" => Route::ModelReady(target),
+                    _ => Route::Model(target),
+                }
+            }
+        })
+    }
+}
+
+/// A name as it stands in a path, percent-decoded and checked: `[A-Za-z0-9_][A-Za-z0-9._-]{0,254}`.
+fn decode_name(raw: &str) -> Result<Cow<'_, str>, Error> {
+    let name = if raw.contains('%') { percent_decode(raw).map(Cow::Owned) } else { Some(Cow::Borrowed(raw)) };
+    name.filter(|name| is_name(name)).ok_or_else(|| {
+        let message = format!(
+            "\"{}\" is no name; names are letters, digits, `_`, `.` and `-`, at most {MAX_NAME_BYTES}, and start with no dot or dash",
+            echo(raw)
+        );
+        Error::new(Code::InvalidName, message)
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    name.len() <= MAX_NAME_BYTES
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
+        && name.bytes().all(is_inner)
+}
+
+fn percent_decode(raw: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| (byte as char).to_digit(16));
+        let (high, low) = (digit()?, digit()?);
+        decoded.push((high << 4 | low) as u8);
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Code> {
+        Route::find(method, path, None).map_err(|error| error.code)
+    }
+
+    fn target<'a>(model: &'a str, version: Option<&'a str>) -> Target<'a> {
+        Target { model: model.into(), version: version.map(Cow::Borrowed) }
+    }
+
+    #[test]
+    fn paths_lead_to_their_routes() {
+        for (path, route) in [
+            ("/v2", Route::Server),
+            ("/v2/health/live", Route::Live),
+            ("/v2/health/ready", Route::Ready),
+            ("/metrics", Route::Metrics),
+            ("/v2/models/stn", Route::Model(target("stn", None))),
+            ("/v2/models/stn/versions/2", Route::Model(target("stn", Some("2")))),
+            ("/v2/models/stn/ready", Route::ModelReady(target("stn", None))),
+            ("/v2/models/stn/versions/a-b/ready", Route::ModelReady(target("stn", Some("a-b")))),
+        ] {
+            assert_eq!(find(&Method::GET, path), Ok(route));
+            assert!(find(&Method::HEAD, path).is_ok());
+            assert_eq!(find(&Method::POST, path), Err(Code::MethodNotAllowed));
+            assert_eq!(Route::allow(path), "GET, HEAD");
+        }
+        for (path, route) in [
+            ("/v2/models/stn/infer", Route::Infer(target("stn", None))),
+            ("/v2/models/ready/versions/infer/infer", Route::Infer(target("ready", Some("infer")))),
+            ("/v2/models/%73tn/infer", Route::Infer(target("stn", None))),
+            ("/v2/repository/index", Route::Index),
+            ("/v2/repository/models/stn/load", Route::Load("stn".into())),
+            ("/v2/repository/models/stn/unload", Route::Unload("stn".into())),
+        ] {
+            assert_eq!(find(&Method::POST, path), Ok(route));
+            assert_eq!(find(&Method::GET, path), Err(Code::MethodNotAllowed));
+            assert_eq!(find(&Method::OPTIONS, path), Err(Code::MethodNotAllowed));
+            assert_eq!(Route::allow(path), "POST");
+        }
+    }
+
+    #[test]
+    fn other_paths_are_not_found() {
+        for path in [
+            "/",
+            "*",
+            "/v2/",
+            "/V2",
+            "/v2/health",
+            "/v2/models/stn/",
+            "/v2/models/stn/infer/",
+            "/v2/models/stn/infer/x",
+            "/v2/models/stn/generate",
+            "/v2/models/stn/versions",
+            "/v2/models/stn/versions/1/x",
+            "//v2",
+            "/v2//health/live",
+            "/v2/repository/models/stn",
+            "/v2/repository/stn/load",
+            "/v2/models/a/b/infer",
+            "/metrics/",
+            "",
+        ] {
+            assert_eq!(find(&Method::GET, path), Err(Code::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_after_decoding() {
+        for name in ["a", "_", "9", "model..1", "A.b-c_d", &"x".repeat(255)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "...",
+            "-a",
+            "a b",
+            "%2e%2e",
+            "..%2f..",
+            "a%2fb",
+            "a%00",
+            "%",
+            "%4",
+            "%zz",
+            "%ff",
+            "é",
+            "a\\b",
+            "a%5cb",
+            "%252e",
+            "a:b",
+            &"x".repeat(256),
+        ] {
+            let path = format!("/v2/models/{name}/infer");
+            assert_eq!(find(&Method::POST, &path), Err(Code::InvalidName), "{name}");
+            let path = format!("/v2/models/m/versions/{name}/infer");
+            assert_eq!(find(&Method::POST, &path), Err(Code::InvalidName), "{name}");
+        }
+    }
+
+    #[test]
+    fn targets_have_a_limit() {
+        let query = "x".repeat(8 << 10);
+        let error = Route::find(&Method::GET, "/v2", Some(&query)).unwrap_err();
+        assert_eq!(error.code, Code::UriTooLong);
+        assert!(Route::find(&Method::GET, "/v2", Some("verbose=1")).is_ok());
+    }
+}

@@ -1,0 +1,155 @@
+//! Accepting connections, and ending them.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::io::{Pulse, Stream, TimedStream, Timers};
+use super::listener::{Listener, Socket, SocketFile};
+
+/// Bytes of a request's head; hyper answers 431 beyond. Its own limit of 100 headers stays: set, it would cost an
+/// allocation per request.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// The wait after a failed accept: out of descriptors, some must be closed before the next try can succeed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Told to every connection of a door: `None` means go on; a moment means take nothing new, and end by then.
+///
+/// A dropped sender means: end now.
+pub type StopSignal = watch::Receiver<Option<Instant>>;
+
+/// What answers requests.
+pub(super) trait Handler: Send + Sync + 'static {
+    /// The answer to one request. Dropped when the client is gone.
+    fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// Limits of the connections of one door.
+pub(super) struct Limits {
+    pub(super) timers: Timers,
+    pub(super) max_connections: usize,
+}
+
+/// A listening socket in the runtime.
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        /// Removed with the acceptor.
+        _file: SocketFile,
+    },
+}
+
+impl Acceptor {
+    fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener.socket {
+            Socket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Socket::Unix(socket, file) => Self::Unix { listener: UnixListener::from_std(socket)?, _file: file },
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// Serve `listener` with `handler` until `stop` says otherwise; returns when the last connection has ended.
+pub(super) async fn serve_with<H: Handler>(
+    listener: Listener,
+    handler: Arc<H>,
+    limits: Limits,
+    mut stop: StopSignal,
+) -> io::Result<()> {
+    let acceptor = Acceptor::new(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        // At the limit new connections wait in the kernel's backlog.
+        let free = connections.len() < limits.max_connections;
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = acceptor.accept(), if free => match accepted {
+                Ok(stream) => {
+                    connections.spawn(connection(stream, Arc::clone(&handler), limits.timers, stop.clone()));
+                }
+                Err(error) => accept_failed(&error).await,
+            },
+        }
+    }
+    drop(acceptor);
+    let deadline = stop.borrow().unwrap_or_else(Instant::now);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout_at(deadline, ended).await.is_err() {
+        tracing::warn!(connections = connections.len(), "the time to drain is over, connections are cut");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Ready when the door is told to stop.
+async fn stopped(stop: &mut StopSignal) {
+    // Err: the sender is gone.
+    stop.wait_for(Option::is_some).await.ok();
+}
+
+/// An accept error never ends the loop: most are about one connection, the others end by themselves.
+async fn accept_failed(error: &io::Error) {
+    let about_one = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::InvalidInput
+    );
+    if !about_one {
+        tracing::warn!(%error, "a connection could not be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// One connection, from accept to close. A sniff for other protocols belongs in front of [`http1`].
+async fn connection<H: Handler>(stream: Stream, handler: Arc<H>, timers: Timers, mut stop: StopSignal) {
+    let pulse = Pulse::new();
+    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&pulse), timers));
+    let service = service_fn(move |request| {
+        let (handler, pulse) = (Arc::clone(&handler), Arc::clone(&pulse));
+        async move {
+            let response = handler.handle(request, &pulse).await;
+            pulse.answered();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection =
+        http1::Builder::new().max_header_size(MAX_HEADER_BYTES).header_read_timeout(None).serve_connection(io, service);
+    let mut connection = pin!(connection);
+    // Errors are the client's: it went away, or sent what is no HTTP and was told so.
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        () = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.ok();
+}
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -1,0 +1,317 @@
+//! Connections over real sockets, with short limits.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::BodyExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+
+use super::super::listener::bind;
+use super::*;
+
+/// Answers `/` at once, `/wait` when told, `/big` with 32 MiB, and counts requests that were dropped.
+#[derive(Default)]
+struct Fake {
+    begun: Notify,
+    go_on: Notify,
+    dropped: Notify,
+    drops: AtomicUsize,
+}
+
+struct OnDrop<'a>(&'a Fake, bool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.drops.fetch_add(1, Ordering::SeqCst);
+            self.0.dropped.notify_one();
+        }
+    }
+}
+
+impl Handler for Fake {
+    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Full<Bytes>> {
+        pulse.begin();
+        let mut unfinished = OnDrop(self, true);
+        let path = request.uri().path().to_owned();
+        let mut body = Bytes::from_static(b"ok");
+        match path.as_str() {
+            "/wait" => {
+                self.begun.notify_one();
+                self.go_on.notified().await;
+            }
+            "/big" => body = Bytes::from(vec![b'x'; 32 << 20]),
+            "/unread" => pulse.linger(),
+            _ => drop(request.into_body().collect().await),
+        }
+        unfinished.1 = false;
+        Response::new(Full::new(body))
+    }
+}
+
+struct Door {
+    fake: Arc<Fake>,
+    stop: watch::Sender<Option<Instant>>,
+    port: u16,
+    served: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+const MILLISECOND: u64 = 1_000_000;
+
+fn start_with(host: &str, header_ms: u64, keep_alive_ms: u64, max_connections: usize) -> Door {
+    let listener = bind(host, 0).unwrap();
+    let port = listener.address().port.unwrap_or(0);
+    let fake = Arc::new(Fake::default());
+    let (stop, signal) = watch::channel(None);
+    let timers = Timers { header: header_ms * MILLISECOND, keep_alive: keep_alive_ms * MILLISECOND };
+    let served = tokio::spawn(serve_with(listener, Arc::clone(&fake), Limits { timers, max_connections }, signal));
+    Door { fake, stop, port, served }
+}
+
+fn start(header_ms: u64, keep_alive_ms: u64) -> Door {
+    start_with("127.0.0.1", header_ms, keep_alive_ms, 8)
+}
+
+impl Door {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    async fn end(self, patience: Duration) {
+        self.stop.send(Some(Instant::now() + patience)).unwrap();
+        self.served.await.unwrap().unwrap();
+    }
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// One answer, whose body is `ok`.
+async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\nok") {
+        let byte = stream.read_u8().await.expect("an answer");
+        text.push(byte);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).await.ok();
+    String::from_utf8(text).unwrap()
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const WAIT: &str = "GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const LONG: u64 = 60_000;
+
+#[tokio::test]
+async fn connections_are_kept_and_pipelined() {
+    let door = start(LONG, LONG);
+    let mut stream = door.connect().await;
+    for _ in 0..3 {
+        send(&mut stream, GET).await;
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    }
+    send(&mut stream, &GET.repeat(2)).await;
+    answer(&mut stream).await;
+    answer(&mut stream).await;
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_without_a_word() {
+    let door = start(50, LONG);
+    assert_eq!(rest(&mut door.connect().await).await, "");
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_a_timeout() {
+    let door = start(50, LONG);
+    let mut stream = door.connect().await;
+    send(&mut stream, "GET / HT").await;
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 408"));
+    let mut stream = door.connect().await;
+    send(&mut stream, GET).await;
+    answer(&mut stream).await;
+    send(&mut stream, "GET / HTTP/1.1\r\nhost: ").await;
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 408"));
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_its_answer() {
+    let door = start(LONG, 50);
+    let mut stream = door.connect().await;
+    send(&mut stream, GET).await;
+    answer(&mut stream).await;
+    assert_eq!(rest(&mut stream).await, "");
+    let mut stream = door.connect().await;
+    send(&mut stream, WAIT).await;
+    door.fake.begun.notified().await;
+    door.fake.go_on.notify_one();
+    answer(&mut stream).await;
+    assert_eq!(rest(&mut stream).await, "");
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_running_request_has_no_connection_timer() {
+    let door = start(30, 30);
+    let mut stream = door.connect().await;
+    send(&mut stream, WAIT).await;
+    door.fake.begun.notified().await;
+    tokio::time::sleep(Duration::from_millis(100)).await; // longer than both limits
+    door.fake.go_on.notify_one();
+    answer(&mut stream).await;
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let door = start(LONG, 100);
+    let mut stream = door.connect().await;
+    send(&mut stream, "GET /big HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    // 32 MiB are more than the buffers of both sockets; nothing is read until the engine gave up.
+    let closed = async { while door.served_connections().await > 0 {} };
+    tokio::time::timeout(Duration::from_secs(10), closed).await.expect("the connection ends");
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).await.ok();
+    assert!(got.len() < 32 << 20);
+    door.end(Duration::ZERO).await;
+}
+
+impl Door {
+    /// Handlers and connections hold the fake: one is here, one is in the accept loop.
+    async fn served_connections(&self) -> usize {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Arc::strong_count(&self.fake) - 2
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_drops_its_request() {
+    let door = start(LONG, LONG);
+    let mut stream = door.connect().await;
+    send(&mut stream, WAIT).await;
+    door.fake.begun.notified().await;
+    drop(stream);
+    door.fake.dropped.notified().await;
+    let mut half_closed = door.connect().await;
+    send(&mut half_closed, WAIT).await;
+    door.fake.begun.notified().await;
+    half_closed.shutdown().await.unwrap();
+    door.fake.dropped.notified().await;
+    assert_eq!(door.fake.drops.load(Ordering::SeqCst), 2);
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_idle_connections_and_lets_requests_finish() {
+    let door = start(LONG, LONG);
+    let mut idle = door.connect().await;
+    send(&mut idle, GET).await;
+    answer(&mut idle).await;
+    let mut fresh = door.connect().await;
+    let mut busy = door.connect().await;
+    send(&mut busy, WAIT).await;
+    door.fake.begun.notified().await;
+    door.stop.send(Some(Instant::now() + Duration::from_secs(60))).unwrap();
+    assert_eq!(rest(&mut idle).await, "");
+    assert_eq!(rest(&mut fresh).await, "");
+    assert!(!door.served.is_finished());
+    door.fake.go_on.notify_one();
+    let last = answer(&mut busy).await;
+    assert!(last.contains("connection: close"), "{last}");
+    assert_eq!(rest(&mut busy).await, "");
+    door.served.await.unwrap().unwrap();
+    assert_eq!(door.fake.drops.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_stop_cuts_what_does_not_end_in_time() {
+    let door = start(LONG, LONG);
+    let mut busy = door.connect().await;
+    send(&mut busy, WAIT).await;
+    door.fake.begun.notified().await;
+    let fake = Arc::clone(&door.fake);
+    door.end(Duration::from_millis(50)).await;
+    assert_eq!(fake.drops.load(Ordering::SeqCst), 1);
+    assert_eq!(rest(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait() {
+    let door = start_with("127.0.0.1", LONG, LONG, 1);
+    let mut first = door.connect().await;
+    send(&mut first, GET).await;
+    answer(&mut first).await;
+    let mut second = door.connect().await;
+    send(&mut second, GET).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), answer(&mut second)).await;
+    assert!(early.is_err());
+    drop(first);
+    // The bytes read so far are none: the second was not accepted.
+    assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_read_although_the_body_was_not() {
+    let door = start(LONG, LONG);
+    let mut stream = door.connect().await;
+    send(&mut stream, "POST /unread HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8388608\r\n\r\n").await;
+    let sent = stream.write_all(&vec![0; 8 << 20]).await;
+    assert!(sent.is_ok(), "the engine reads on for a while: {sent:?}");
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    drop(stream);
+    door.end(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn large_heads_and_many_headers_are_refused() {
+    let door = start(LONG, LONG);
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+    let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(33 << 10));
+    for head in [many, large] {
+        let mut stream = door.connect().await;
+        stream.write_all(head.as_bytes()).await.ok();
+        assert!(rest(&mut stream).await.starts_with("HTTP/1.1 431"));
+    }
+    let mut stream = door.connect().await;
+    send(&mut stream, "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx").await;
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 400"));
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn expectations_are_met_when_the_body_is_read() {
+    let door = start(LONG, LONG);
+    let mut stream = door.connect().await;
+    send(&mut stream, "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n").await;
+    let mut word = [0; 25];
+    stream.read_exact(&mut word).await.unwrap();
+    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    send(&mut stream, "x").await;
+    answer(&mut stream).await;
+    send(&mut stream, "POST /unread HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n").await;
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"), "no 100 for a body that nobody wants");
+    drop(stream);
+    door.end(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn unix_sockets_are_served() {
+    let path = PathBuf::from(format!("{}/samovar-serve-{}.sock", std::env::temp_dir().display(), std::process::id()));
+    let door = start_with(&format!("unix:{}", path.display()), LONG, LONG, 8);
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    send(&mut stream, GET).await;
+    answer(&mut stream).await;
+    door.end(Duration::ZERO).await;
+    assert!(!path.exists());
+}

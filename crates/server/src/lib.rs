@@ -1,0 +1,9 @@
+//! Samovar's doors: network protocols in front of one data plane.
+//!
+//! A door decodes, calls [`data_plane::DataPlane`], encodes; status numbers come from its own table.
+
+pub mod control_log;
+pub mod data_plane;
+pub mod engine;
+pub mod http;
+pub mod log;

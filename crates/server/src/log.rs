@@ -1,0 +1,371 @@
+//! Log lines on stderr: one per event, for people on a terminal or as JSON, written by a thread of their own.
+//!
+//! What clients and models wrote is inside them, so control characters are always escaped: a line is a line.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+use std::io::{IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use samovar_core::config::LogFormat;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// Lines that wait for a slow stderr; more are dropped and counted, a request never waits for its log line.
+const MAX_WAITING_LINES: usize = 16_384;
+
+/// Keeps the log going; dropping it writes what waits.
+pub struct Guard {
+    dropped: ErrorCounter,
+    _worker: WorkerGuard,
+}
+
+impl Guard {
+    /// Lines that were dropped because stderr was too slow.
+    #[must_use]
+    pub fn dropped_lines(&self) -> usize {
+        self.dropped.dropped_lines()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Guard").field("dropped_lines", &self.dropped_lines()).finish()
+    }
+}
+
+/// Send the events of this process, from INFO up, to stderr. The first call wins.
+#[must_use]
+pub fn init(format: LogFormat) -> Guard {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING_LINES);
+    let (writer, worker) = builder.thread_name("samovar-log").finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines: Lines<NonBlocking> = Lines { format, colour, writer };
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(LevelFilter::INFO).with(lines)).ok();
+    Guard { dropped, _worker: worker }
+}
+
+/// Events as lines.
+struct Lines<W> {
+    format: LogFormat,
+    colour: bool,
+    writer: W,
+}
+
+thread_local! {
+    /// The line being written; kept for its memory.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+impl<S: Subscriber, W: for<'w> MakeWriter<'w> + 'static> Layer<S> for Lines<W> {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        LINE.with(|line| {
+            // A Debug implementation that logs would come here twice; its inner line gets a buffer of its own.
+            match line.try_borrow_mut() {
+                Ok(mut line) => self.write(&mut line, event),
+                Err(_) => self.write(&mut String::new(), event),
+            }
+        });
+    }
+}
+
+impl<W: for<'w> MakeWriter<'w>> Lines<W> {
+    fn write(&self, line: &mut String, event: &Event<'_>) {
+        line.clear();
+        match self.format {
+            LogFormat::Json => json_line(line, event),
+            LogFormat::Text => text_line(line, event, self.colour),
+        }
+        // There is nobody to tell.
+        self.writer.make_writer().write_all(line.as_bytes()).ok();
+        if line.capacity() > 1 << 16 {
+            *line = String::new();
+        }
+    }
+}
+
+fn json_line(line: &mut String, event: &Event<'_>) {
+    line.push_str("{\"timestamp\":\"");
+    push_time(line, SystemTime::now());
+    line.push_str("\",\"level\":\"");
+    line.push_str(event.metadata().level().as_str());
+    line.push('"');
+    event.record(&mut JsonFields(line));
+    line.push_str("}\n");
+}
+
+fn text_line(line: &mut String, event: &Event<'_>, colour: bool) {
+    push_time(line, SystemTime::now());
+    let level = *event.metadata().level();
+    let (on, off) = match level {
+        _ if !colour => ("", ""),
+        Level::ERROR => ("\x1b[31m", "\x1b[0m"),
+        Level::WARN => ("\x1b[33m", "\x1b[0m"),
+        _ => ("\x1b[32m", "\x1b[0m"),
+    };
+    write!(line, " {on}{:5}{off}", level.as_str()).ok();
+    event.record(&mut TextFields(line));
+    line.push('\n');
+}
+
+/// Members of one flat object.
+struct JsonFields<'a>(&'a mut String);
+
+impl JsonFields<'_> {
+    fn key(&mut self, field: &Field) {
+        self.0.push_str(",\"");
+        self.0.push_str(field.name());
+        self.0.push_str("\":");
+    }
+
+    fn plain(&mut self, field: &Field, value: &str) {
+        self.key(field);
+        self.0.push_str(value);
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.key(field);
+        self.0.push('"');
+        escape(self.0, value, Escapes::Json);
+        self.0.push('"');
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.key(field);
+        self.0.push('"');
+        write!(Escaping(self.0, Escapes::Json), "{value:?}").ok();
+        self.0.push('"');
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, if value { "true" } else { "false" });
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, itoa::Buffer::new().format(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, itoa::Buffer::new().format(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let mut buffer = zmij::Buffer::new();
+        self.plain(field, if value.is_finite() { buffer.format_finite(value) } else { "null" });
+    }
+}
+
+/// The message, then `key=value`.
+struct TextFields<'a>(&'a mut String);
+
+impl Visit for TextFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push(' ');
+        if field.name() == "message" {
+            return escape(self.0, value, Escapes::Text);
+        }
+        self.0.push_str(field.name());
+        self.0.push('=');
+        if value.is_empty() || value.contains([' ', '"', '=', '\\']) {
+            self.0.push('"');
+            escape(self.0, value, Escapes::Quoted);
+            self.0.push('"');
+        } else {
+            escape(self.0, value, Escapes::Text);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0.push(' ');
+            write!(Escaping(self.0, Escapes::Text), "{value:?}").ok();
+        } else {
+            self.record_str(field, &format!("{value:?}"));
+        }
+    }
+}
+
+/// What is escaped besides control characters.
+#[derive(Clone, Copy, PartialEq)]
+enum Escapes {
+    /// Quote and backslash, in JSON's forms.
+    Json,
+    /// Nothing.
+    Text,
+    /// Quote and backslash.
+    Quoted,
+}
+
+/// Escapes what is written through it.
+struct Escaping<'a>(&'a mut String, Escapes);
+
+impl fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(self.0, text, self.1);
+        Ok(())
+    }
+}
+
+fn escape(line: &mut String, text: &str, escapes: Escapes) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(is_plain) {
+        return line.push_str(text);
+    }
+    for character in text.chars() {
+        match character {
+            '"' | '\\' if escapes != Escapes::Text => line.extend(['\\', character]),
+            '\n' => line.push_str("\\n"),
+            '\t' => line.push_str("\\t"),
+            '\r' => line.push_str("\\r"),
+            _ if !is_hidden(character) => line.push(character),
+            _ if escapes == Escapes::Json => _ = write!(line, "\\u{:04x}", u32::from(character)),
+            _ => line.extend(character.escape_unicode()),
+        }
+    }
+}
+
+/// Control characters, line separators, and what turns the direction of text: all below U+10000.
+fn is_hidden(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `2026-01-31T23:59:59.999Z`. Days to date: Hinnant's `civil_from_days`.
+fn push_time(line: &mut String, time: SystemTime) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153; // March is 0
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    push_padded(line, year, 4, '-');
+    push_padded(line, month, 2, '-');
+    push_padded(line, day, 2, 'T');
+    push_padded(line, seconds / 3_600 % 24, 2, ':');
+    push_padded(line, seconds / 60 % 60, 2, ':');
+    push_padded(line, seconds % 60, 2, '.');
+    push_padded(line, u64::from(since.subsec_millis()), 3, 'Z');
+}
+
+fn push_padded(line: &mut String, value: u64, width: usize, end: char) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value);
+    line.extend(std::iter::repeat_n('0', width.saturating_sub(digits.len())));
+    line.push_str(digits);
+    line.push(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'w> MakeWriter<'w> for Memory {
+        type Writer = Self;
+        fn make_writer(&'w self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(format: LogFormat, log: impl FnOnce()) -> String {
+        let memory = Memory::default();
+        let lines = Lines { format, colour: false, writer: memory.clone() };
+        let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(lines);
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = memory.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_are_flat_objects() {
+        let text = logged(LogFormat::Json, || {
+            let absent: Option<&str> = None;
+            tracing::info!(
+                status = 200,
+                model = "stn",
+                version = absent,
+                duration_ms = 1.25,
+                ok = true,
+                "request {}",
+                7
+            );
+            tracing::debug!("not from this level on");
+        });
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let time = line["timestamp"].as_str().unwrap();
+        assert_eq!((time.len(), &time[19..20], &time[23..]), (24, ".", "Z"));
+        let wanted = serde_json::json!({"timestamp": time, "level": "INFO", "message": "request 7", "status": 200,
+            "model": "stn", "duration_ms": 1.25, "ok": true});
+        assert_eq!(line, wanted);
+        assert!(text.starts_with("{\"timestamp\":") && text.ends_with("}\n"));
+    }
+
+    const POISON: &str = "a\n{\"level\":\"ERROR\"}\u{1b}[31m\u{7f}\u{85}\u{2028}\u{202e}\0\\\"é😀";
+
+    #[test]
+    fn a_poisoned_json_line_is_one_line() {
+        let text = logged(LogFormat::Json, || tracing::warn!(path = POISON, shown = %POISON, "{POISON}"));
+        assert_eq!(text.lines().count(), 1);
+        assert!(!text.trim_end().contains(is_hidden));
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in ["message", "path", "shown"] {
+            assert_eq!(line[key], POISON, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_poisoned_text_line_is_one_line() {
+        let text = logged(LogFormat::Text, || tracing::warn!(path = POISON, shown = %POISON, empty = "", "{POISON}"));
+        assert_eq!(text.lines().count(), 1);
+        assert!(!text.trim_end().contains(is_hidden));
+        assert!(text.contains(r#"path="a\n{\"level\""#), "{text}");
+        assert!(text.contains("empty=\"\""));
+    }
+
+    #[test]
+    fn text_lines_are_readable() {
+        let text =
+            logged(LogFormat::Text, || tracing::info!(status = 200, model = "stn", why = "two words", "request"));
+        assert!(text.ends_with("Z INFO  request status=200 model=stn why=\"two words\"\n"), "{text}");
+    }
+
+    #[test]
+    fn times_are_utc() {
+        for (seconds, wanted) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_767_225_599, "2025-12-31T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let mut line = String::new();
+            push_time(&mut line, UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(line, wanted);
+        }
+    }
+}
