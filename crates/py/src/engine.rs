@@ -1,0 +1,112 @@
+//! The engine process: JSON in, JSON out, the GIL released wherever something waits.
+
+use std::io;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use samovar_core::config::{EngineConfig, VersionSpec};
+use samovar_core::life::Cause;
+use samovar_server::engine::{Engine as ServerEngine, Probed};
+use serde::Serialize;
+use serde_json::json;
+
+/// The data plane of one engine process.
+#[pyclass(frozen, module = "samovar._core")]
+#[derive(Debug)]
+pub(crate) struct Engine(ServerEngine);
+
+fn parse<'a, T: serde::Deserialize<'a>>(what: &str, text: &'a str) -> PyResult<T> {
+    serde_json::from_str(text).map_err(|error| PyValueError::new_err(format!("{what}: {error}")))
+}
+
+fn print(value: &impl Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// An OSError with its number, so that Python gets the right subclass.
+fn os_error(error: &io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, error.to_string())),
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+/// Check the JSON of the engine's settings.
+#[pyfunction]
+pub(crate) fn check_settings(settings: &str) -> PyResult<()> {
+    parse::<EngineConfig>("settings", settings).map(|_| ())
+}
+
+/// Check the JSON of a version.
+#[pyfunction]
+pub(crate) fn check_version(spec: &str) -> PyResult<()> {
+    parse::<VersionSpec>("version", spec).map(|_| ())
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(py: Python<'_>, settings: &str) -> PyResult<Self> {
+        let config: EngineConfig = parse("settings", settings)?;
+        py.detach(|| ServerEngine::start(config)).map(Self).map_err(|error| os_error(&error))
+    }
+
+    fn addresses(&self) -> PyResult<String> {
+        let address = self.0.address();
+        print(&json!({ "http": { "host": address.host, "port": address.port, "path": address.path } }))
+    }
+
+    fn probe(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        match py.detach(|| self.0.probe(request)) {
+            Probed::Described(probe, body) => {
+                let body: serde_json::Value = parse("description", &body)?;
+                print(&json!({ "ok": true, "probe": probe, "body": body }))
+            }
+            Probed::Failed(cause) => print(&json!({ "ok": false, "cause": cause })),
+        }
+    }
+
+    fn discard(&self, probe: u64) {
+        self.0.discard(probe);
+    }
+
+    fn deploy(&self, spec: &str) -> PyResult<()> {
+        self.0.deploy(parse("version", spec)?);
+        Ok(())
+    }
+
+    fn declare_failed(&self, name: String, version: String, cause: &str) -> PyResult<()> {
+        self.0.declare_failed(name, version, parse::<Cause>("cause", cause)?);
+        Ok(())
+    }
+
+    fn retire(&self, name: &str, version: &str) -> bool {
+        self.0.retire(name, version)
+    }
+
+    fn versions(&self) -> PyResult<String> {
+        print(&self.0.versions())
+    }
+
+    fn next_event(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<Option<String>> {
+        let limit = timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        py.detach(|| self.0.next_event(limit)).map(|event| print(&event)).transpose()
+    }
+
+    fn reply(&self, ticket: u64, error: Option<String>) {
+        self.0.reply(ticket, error);
+    }
+
+    fn mark_started(&self) {
+        self.0.mark_started();
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
+
+    fn log(&self, level: &str, message: &str, fields: &str) -> PyResult<()> {
+        samovar_server::control_log::write(level, message, fields).map_err(PyValueError::new_err)
+    }
+}

@@ -1,0 +1,167 @@
+"""The extension module: the data plane for the engine process, the frame channel for a worker process."""
+
+from collections.abc import Sequence
+from typing import final
+
+from typing_extensions import Buffer
+
+__version__: str
+
+def check_settings(settings: str) -> None:
+    """Check the JSON of `samovar.config.ServerConfig.to_engine()` against the engine's own structure.
+
+    Raises ValueError that names the unknown or missing field.
+    """
+
+def check_version(spec: str) -> None:
+    """Check the JSON of a version (`Engine.deploy`) against the engine's own structure.
+
+    Raises ValueError that names the unknown or missing field.
+    """
+
+def error_codes() -> list[tuple[str, str]]:
+    """Every error slug with its meaning, in the order of the catalogue."""
+
+@final
+class Engine:
+    """The data plane of one engine process: doors, queues, channels and the supervision of workers."""
+
+    def __new__(cls, settings: str) -> Engine:
+        """Start the data plane: its threads run and its doors are bound when this returns; nothing is ready yet.
+
+        Raises OSError where an address cannot be bound, ValueError where `settings` does not fit.
+        """
+
+    def addresses(self) -> str:
+        """Where the doors are, as JSON: `{"http": {"host": str, "port": int | null, "path": str | null}}`."""
+
+    def probe(self, request: str) -> str:
+        """Let a fresh worker describe a target, and keep that worker.
+
+        `request` is the body of the verb `describe`. Blocks without the GIL. The answer is
+        `{"ok": true, "probe": int, "body": {...}}` or `{"ok": false, "cause": {...}}` with the keys of a version's cause.
+        """
+
+    def discard(self, probe: int) -> None:
+        """End a probed worker that no version took."""
+
+    def deploy(self, spec: str) -> None:
+        """Load a version (JSON); it takes over from a version of the same name when it is ready.
+
+        Raises ValueError where `spec` does not fit.
+        """
+
+    def declare_failed(self, name: str, version: str, cause: str) -> None:
+        """List a model whose target could not even be described; `cause` is the JSON of a version's cause."""
+
+    def retire(self, name: str, version: str) -> bool:
+        """Drain and unload a version; False if there is none."""
+
+    def versions(self) -> str:
+        """State of every version, as a JSON list.
+
+        Each has `name`, `version`, `state`, `cause` (null or `{"message", "exception", "signal", "stderr", "next_step"}`),
+        `events` (`[{"time", "state", "message"}]`) and `instances` (`[{"index", "state", "pid"}]`).
+        """
+
+    def next_event(self, timeout_s: float | None) -> str | None:
+        """Wait, without the GIL, for something that needs a decision; None after the timeout.
+
+        JSON: `{"kind": "version", "name", "version", "state", "cause"}`, `{"kind": "load" | "unload", "ticket", "name"}`,
+        or `{"kind": "stop"}`.
+        """
+
+    def reply(self, ticket: int, error: str | None) -> None:
+        """End a load or unload that a client asked for; `error` explains a failure."""
+
+    def mark_started(self) -> None:
+        """Start-up loads have ended: readiness may turn true."""
+
+    def stop(self) -> None:
+        """Drain and end everything; returns, without the GIL held meanwhile, when no worker is left."""
+
+    def log(self, level: str, message: str, fields: str) -> None:
+        """Write a line to the engine's log; `level` is debug, info, warning or error, `fields` a JSON object."""
+
+@final
+class TensorBuffer:
+    """Read-only bytes of one input; the memory is the client's bytes until the last view of it dies."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __len__(self) -> int: ...
+
+@final
+class Call:
+    """One execution that the engine asked for; it has been claimed."""
+
+    @property
+    def id(self) -> int:
+        """Number of the call in this channel."""
+
+    @property
+    def instance(self) -> int:
+        """The instance it is for."""
+
+    @property
+    def rows(self) -> int:
+        """Rows along the batch axis; 1 where there is none."""
+
+    def inputs(self) -> list[tuple[TensorBuffer, int, tuple[int, ...]]]:
+        """Bytes, datatype number and shape of each input, in the order of the signature."""
+
+    def request_ids(self) -> list[str]:
+        """Ids of the requests whose rows are in this call."""
+
+    @property
+    def cancelled(self) -> bool:
+        """True once nobody waits for the answer."""
+
+    def finish(self, outputs: Sequence[tuple[int, tuple[int, ...], Buffer]]) -> None:
+        """Answer with datatype number, shape and C-contiguous bytes of each output, in the order of the signature."""
+
+    def fail(self, class_name: str, message: str, traceback: str) -> None:
+        """Answer that user code raised."""
+
+    def refuse_output(self, message: str) -> None:
+        """Answer that user code returned what cannot be sent."""
+
+@final
+class Ask:
+    """A question of the engine beside the calls."""
+
+    @property
+    def verb(self) -> str:
+        """What is asked: prepare, describe, load or unload."""
+
+    @property
+    def body(self) -> str:
+        """JSON object."""
+
+    def tell(self, ok: bool, body: str) -> None:
+        """Answer with a JSON object."""
+
+@final
+class WorkerChannel:
+    """The worker's end of the channel; a thread without the GIL watches the engine."""
+
+    def __new__(cls) -> WorkerChannel:
+        """Take over descriptor 0, which the engine left as the set-up socket, and shake hands.
+
+        Raises OSError where descriptor 0 is not such a socket.
+        """
+
+    def receive(self) -> Call | Ask | None:
+        """Wait, without the GIL, for the next call or question; None when the engine wants this worker to end."""
+
+    def try_receive(self) -> Call | Ask | None:
+        """The next call or question if one is there, else None (`ended` tells the rest)."""
+
+    @property
+    def ended(self) -> bool:
+        """True when the engine wants this worker to end."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `try_receive` is worth a call (for an event loop)."""
+
+    def cancelled_calls(self) -> list[int]:
+        """Ids of calls cancelled since the last look; `fileno` becomes readable for them too."""
