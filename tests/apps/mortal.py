@@ -1,0 +1,68 @@
+"""Ends or fails by input, and tells who ran a request, with how many others, and how often."""
+
+import os
+import signal
+import time
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+import samovar
+
+RAISES, DIES = -1, -2
+
+
+class Ran(NamedTuple):
+    """Twice the key, the process that ran it, and the rows of its call."""
+
+    double: Int64[np.ndarray, "batch 1"]
+    pid: Int64[np.ndarray, "batch 1"]
+    rows: Int64[np.ndarray, "batch 1"]
+
+
+def run(key: np.ndarray, seconds: np.ndarray) -> Ran:
+    """A line per key in the file MORTAL_FILE, if there is one; then a sleep as long as the longest wish."""
+    keys = key.ravel().tolist()
+    if "MORTAL_FILE" in os.environ:
+        file = os.open(os.environ["MORTAL_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(file, "".join(f"{each}\n" for each in keys).encode())
+        os.close(file)
+    if RAISES in keys:
+        raise ValueError("a key that raises")
+    if DIES in keys:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(float(seconds.max(initial=0.0)))
+    return Ran(key * 2, np.full_like(key, os.getpid()), np.full_like(key, len(key)))
+
+
+@samovar.model
+class Mortal:
+    """May run again after a death."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(idempotent=False)
+class MortalOnce:
+    """Never runs twice."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(max_batch_size=1)
+class MortalSingle:
+    """One row per call, so that every batch is full and the next one is prefetched."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(instances=2)
+class MortalPair:
+    """Two workers."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
