@@ -1,0 +1,1 @@
+"""Between Python objects and tensors."""

@@ -1,0 +1,130 @@
+"""Between the bytes of a tensor and numpy arrays.
+
+numpy is imported when a model is loaded, not before: a spare worker without models stays small.
+"""
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from samovar.errors import OutputError
+from samovar.types import Datatype, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["ArrayCodec"]
+
+Encoded: TypeAlias = "tuple[int, tuple[int, ...], Buffer]"
+_Decoder: TypeAlias = "Callable[[Buffer, tuple[int, ...]], Any]"
+_LENGTH = Struct("<I")
+
+
+class ArrayCodec:
+    """Decoder of the inputs and encoder of the outputs of one model."""
+
+    def __init__(self, signature: Signature, *, writable: bool) -> None:
+        import numpy as np
+
+        self._np = np
+        self._outputs = signature.outputs
+        self._decoders = [_decoder(np, spec.datatype, writable) for spec in signature.inputs]
+        self._numbers = {_dtype(np, datatype): int(datatype) for datatype in _fixed_size(signature)}
+
+    def decode(self, inputs: "Sequence[tuple[Buffer, int, tuple[int, ...]]]") -> list[Any]:
+        """Arrays from bytes, datatype number and shape, in the order of the signature.
+
+        The arrays are read-only views of the bytes unless the model wants writable copies; BYTES is an object array
+        of `bytes`, BF16 has the dtype of ml_dtypes.
+        """
+        return [decode(buffer, shape) for decode, (buffer, _, shape) in zip(self._decoders, inputs, strict=True)]
+
+    def encode(self, values: Sequence[Any]) -> list[Encoded]:
+        """Datatype number, shape and C-contiguous bytes of each output.
+
+        Whether they fit the signature is the engine's check; OutputError is raised for what has no bytes at all.
+        """
+        return [self._encode(spec, value) for spec, value in zip(self._outputs, values, strict=True)]
+
+    def _encode(self, spec: TensorSpec, value: Any) -> Encoded:
+        array = self._array(spec, value)
+        number = self._numbers.get(array.dtype)
+        if number is None:
+            return self._encode_rare(spec, array)
+        return number, array.shape, array.view("u2") if number == Datatype.BF16 else array
+
+    def _array(self, spec: TensorSpec, value: Any) -> Any:
+        """A C-contiguous array; elements of a text tensor keep their types."""
+        if value is None:
+            raise OutputError(f'output "{spec.name}" is None', f"return an array of {spec.datatype.numpy_name}")
+        is_text = spec.datatype is Datatype.BYTES and not isinstance(value, self._np.ndarray)
+        try:
+            return self._np.asarray(value, dtype=object if is_text else None, order="C")
+        except Exception as error:
+            raise OutputError(
+                f'output "{spec.name}" is {type(value).__name__}, no array: {error}',
+                f"return an array of {spec.datatype.numpy_name}",
+            ) from error
+
+    def _encode_rare(self, spec: TensorSpec, array: Any) -> Encoded:
+        """Text, and numbers in the byte order of other machines."""
+        if array.dtype.kind in "OSU":
+            return int(Datatype.BYTES), array.shape, _encode_texts(spec, array)
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        number = self._numbers.get(native.dtype)
+        if number is None:
+            raise OutputError(
+                f'output "{spec.name}" has dtype {array.dtype}, which cannot be sent',
+                f"return an array of {spec.datatype.numpy_name}",
+            )
+        return number, native.shape, native
+
+
+def _fixed_size(signature: Signature) -> list[Datatype]:
+    """Datatypes whose arrays can be sent as they are; BF16, which costs an import, only where it is declared."""
+    declared = {spec.datatype for spec in (*signature.inputs, *signature.outputs)}
+    return [d for d in Datatype if d is not Datatype.BYTES and (d is not Datatype.BF16 or d in declared)]
+
+
+def _dtype(np: Any, datatype: Datatype) -> Any:
+    if datatype is Datatype.BF16:
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(datatype.numpy_name)
+
+
+def _decoder(np: Any, datatype: Datatype, writable: bool) -> _Decoder:
+    if datatype is Datatype.BYTES:
+        return lambda buffer, shape: _decode_texts(np, buffer, shape)
+    array, dtype = np.ndarray, _dtype(np, datatype)
+    # The bare constructor takes 0.46 us, frombuffer and reshape 0.70.
+    if writable:
+        return lambda buffer, shape: array(shape, dtype, buffer).copy()
+    return lambda buffer, shape: array(shape, dtype, buffer)
+
+
+def _decode_texts(np: Any, buffer: "Buffer", shape: tuple[int, ...]) -> Any:
+    data = bytes(buffer)
+    elements, position = [], 0
+    while position < len(data):
+        start = position + 4
+        position = start + _LENGTH.unpack_from(data, position)[0]
+        elements.append(data[start:position])
+    array = np.empty(len(elements), object)
+    array[:] = elements
+    return array.reshape(shape)
+
+
+def _encode_texts(spec: TensorSpec, array: Any) -> bytes:
+    parts: list[bytes] = []
+    for index, element in enumerate(array.ravel().tolist()):
+        if isinstance(element, str):
+            element = element.encode("utf-8", "surrogatepass")  # noqa: PLW2901 - the same text, as bytes
+        elif not isinstance(element, bytes):
+            raise OutputError(
+                f'element {index} of output "{spec.name}" is {type(element).__name__}, neither bytes nor str',
+                "convert every element, or return an array of another dtype",
+            )
+        parts += (_LENGTH.pack(len(element)), element)
+    return b"".join(parts)

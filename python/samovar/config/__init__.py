@@ -1,0 +1,6 @@
+"""Settings: two dataclasses that declare every option once, and the layers that fill them."""
+
+from samovar.config.layers import Configuration, configure
+from samovar.config.settings import ModelConfig, ServerConfig
+
+__all__ = ["Configuration", "ModelConfig", "ServerConfig", "configure"]

@@ -1,0 +1,137 @@
+"""Where settings come from: flag > environment > samovar.toml > (for models) decorator > default."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from samovar.config.settings import ModelConfig, ServerConfig
+from samovar.config.values import checked, parsed
+from samovar.errors import ConfigError
+from samovar.types import check_name
+
+__all__ = ["Configuration", "check_options", "close_match", "configure"]
+
+_PREFIX = "SAMOVAR_"
+_FILE = "samovar.toml"
+_CONFIG_VARIABLE = "SAMOVAR_CONFIG"
+# Kubernetes gives these to every pod beside a service named "samovar".
+_KUBERNETES = re.compile(r"SAMOVAR_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)")
+
+SERVER_OPTIONS: dict[str, "Field[Any]"] = {option.name: option for option in fields(ServerConfig)}
+MODEL_OPTIONS: dict[str, "Field[Any]"] = {option.name: option for option in fields(ModelConfig)}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings of an engine, and what samovar.toml says of models by name."""
+
+    server: ServerConfig
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def model_options(self, name: str, declared: Mapping[str, Any], *, batch_axis: bool) -> dict[str, Any]:
+        """The options of a model as the engine reads them; `declared` is what its decorator says.
+
+        Raises ConfigError where they contradict its signature.
+        """
+        options = ModelConfig(**{**declared, **self.models.get(name, {})})
+        if not batch_axis and (options.max_batch_size or 1) > 1:
+            raise ConfigError(
+                f'model "{name}" has max_batch_size = {options.max_batch_size} but no batch axis',
+                'name the first axis of every input and output "batch", or leave max_batch_size out',
+            )
+        return options.to_engine(batch_axis=batch_axis)
+
+
+def configure(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    config: str | Path | None = None,
+    folder: Path | None = None,
+) -> Configuration:
+    """Lay the layers over each other.
+
+    `flags` are option names with texts (from a command line) or values (from Python); None stands for "not given".
+    `config` names the file to read instead of samovar.toml in `folder` (the working directory).
+    Raises ConfigError for an unknown name or a value that does not fit.
+    """
+    from_file, models = _read_file(config or environment.get(_CONFIG_VARIABLE) or None, folder or Path())
+    given = {name: value for name, value in flags.items() if value is not None}
+    values = {
+        **check_options(from_file, SERVER_OPTIONS, f"in {config or _FILE}"),
+        **_from_environment(environment),
+        **check_options(given, SERVER_OPTIONS, "as an option", texts=True),
+    }
+    return Configuration(ServerConfig(**values), models)
+
+
+def check_options(
+    values: Mapping[str, Any], options: Mapping[str, "Field[Any]"], where: str, *, texts: bool = False
+) -> dict[str, Any]:
+    """`values` with the types of `options`; with `texts`, a text is read as a command line's would be."""
+    fitting = {}
+    for name, value in values.items():
+        if name not in options:
+            raise ConfigError(f'unknown setting "{name}" {where}', close_match(name, options))
+        fit = parsed if texts and isinstance(value, str) else checked
+        try:
+            fitting[name] = fit(options[name], value)
+        except ValueError as error:
+            raise ConfigError(f'setting "{name}" {where} is {value!r}', f"it wants {error}") from None
+    return fitting
+
+
+def close_match(name: str, known: Iterable[str]) -> str:
+    """The cure for a misspelt name."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f'did you mean "{near[0]}"?' if near else f"known are {', '.join(names) or 'none'}"
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = {_PREFIX + name.upper(): name for name in SERVER_OPTIONS}
+    values = {}
+    for variable, text in environment.items():
+        if not variable.startswith(_PREFIX) or variable == _CONFIG_VARIABLE or _KUBERNETES.fullmatch(variable):
+            continue
+        if variable not in known:
+            raise ConfigError(f'unknown environment variable "{variable}"', close_match(variable, known))
+        if text:  # an empty variable counts as unset: shells and compose files cannot always leave one out
+            name = known[variable]
+            try:
+                values[name] = parsed(SERVER_OPTIONS[name], text)
+            except ValueError as error:
+                raise ConfigError(f"environment variable {variable} is {text!r}", f"it wants {error}") from None
+    return values
+
+
+def _read_file(config: str | Path | None, folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The keys of the engine and those of each model."""
+    path = folder / (config or _FILE)
+    if not path.is_file():
+        if config:
+            raise ConfigError(f'configuration file "{config}" does not exist')
+        return {}, {}
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'configuration file "{path}" cannot be read: {error}') from None
+    models = content.pop("models", {})
+    if not isinstance(models, dict) or not all(isinstance(table, dict) for table in models.values()):
+        raise ConfigError(
+            f'"models" in {path} is no table', "write [models.<name>] and the options of that model below"
+        )
+    for name in models:
+        fault = check_name("model", name)
+        if fault:
+            raise ConfigError(f"{fault} (in {path})")
+    tables = {
+        name: check_options(table, MODEL_OPTIONS, f"of [models.{name}] in {path}") for name, table in models.items()
+    }
+    return content, tables

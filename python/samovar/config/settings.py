@@ -1,0 +1,153 @@
+"""The options: each declared once, with its default, its unit in the name, and its help.
+
+`crates/core/src/config.rs` mirrors them; it has no defaults of its own.
+"""
+
+import ipaddress
+import sys
+from collections.abc import Callable
+from dataclasses import Field, asdict, dataclass, field
+from typing import Any, Literal
+
+from samovar.config import machine
+
+__all__ = ["ModelConfig", "ServerConfig"]
+
+_MIB = 1 << 20
+_RESERVED_FILES = 256
+
+
+def _option(
+    help_text: str,
+    default: Any = None,
+    *,
+    factory: Callable[[], Any] | None = None,
+    shown: str | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A field; `factory` computes a default that depends on the machine, `shown` is how help names it."""
+    metadata = {"help": help_text, "shown": shown, "minimum": minimum, "maximum": maximum}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _count(help_text: str, default: int, minimum: int = 1) -> Any:
+    return _option(help_text, default, minimum=minimum)
+
+
+def _seconds(help_text: str, default: float) -> Any:
+    return _option(help_text, default, minimum=0)
+
+
+def _engine_threads() -> int:
+    """One thread beat two on two processors by 12-16 %: the others belong to workers and clients."""
+    return min(max(machine.cpus() // 4, 1), 4)
+
+
+def _max_connections() -> int:
+    limit = machine.file_limit()
+    return max(limit - _RESERVED_FILES, limit // 2, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Settings of one engine."""
+
+    host: str = _option("address to bind: an IP address, a host name, or unix:/path", "127.0.0.1")
+    http_port: int = _option("HTTP port; 0 picks a free one", 8000, minimum=0, maximum=65_535)
+    control: Literal["none", "explicit"] = _option("may clients load and unload models over HTTP", "none")
+    strict_readiness: bool = _option("the engine is ready only while every model is", default=False)
+    drain_timeout_s: float = _seconds("longest wait for running requests at a stop", 30.0)
+    drain_delay_s: float = _seconds("keep serving this long after readiness turned false", 0.0)
+    log_format: Literal["auto", "text", "json"] = _option("log lines; auto: text on a terminal, else json", "auto")
+    access_log: bool = _option("log one line per request", default=True)
+    expose_errors: Literal["auto", "message", "id"] = _option(
+        "what a caller learns of a model's exception; auto: its message on loopback addresses, else the request id",
+        "auto",
+    )
+    engine_threads: int = _option(
+        "threads of the data plane", factory=_engine_threads, shown="a quarter of the processors, 1 to 4", minimum=1
+    )
+    max_body_bytes: int = _count("largest request body, as sent and as decoded", 128 * _MIB)
+    max_bodies_bytes: int = _option(
+        "all request bodies in memory together",
+        factory=lambda: machine.memory_bytes() // 4,
+        shown="a quarter of the memory",
+        minimum=1,
+    )
+    max_requests: int = _count("requests in flight", 4_096)
+    max_connections: int = _option(
+        "open connections", factory=_max_connections, shown="the limit of open files less a reserve", minimum=1
+    )
+    header_timeout_s: float = _seconds("longest time for the head of a request", 10.0)
+    keep_alive_s: float = _seconds("longest silence between two requests of a connection", 60.0)
+    allowed_origins: tuple[str, ...] = _option("origin, besides Host, whose browser pages may call", ())
+    allowed_hosts: tuple[str, ...] = _option("name, besides the loopback ones, that Host may have on loopback", ())
+    spare_workers: int = _count("started workers kept in reserve", 1, minimum=0)
+    transport: Literal["shm", "inline"] = _option("how tensors travel to workers: shared memory or the socket", "shm")
+    ready_file: str | None = _option("file to write when the loads of the start have ended", None)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this machine can reach the engine."""
+        if self.host == "localhost" or self.is_unix:
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_unix(self) -> bool:
+        """True if `host` is the path of a Unix socket."""
+        return self.host.startswith("unix:")
+
+    def to_engine(self) -> dict[str, Any]:
+        """The settings as `crates/core/src/config.rs` (EngineConfig) reads them, every "auto" decided."""
+        settings = asdict(self)
+        del settings["ready_file"]
+        if self.log_format == "auto":
+            settings["log_format"] = "text" if sys.stderr.isatty() else "json"
+        if self.expose_errors == "auto":
+            settings["expose_errors"] = "message" if self.is_loopback else "id"
+        # -P: a file of the working directory named like a module of the standard library must not replace it.
+        settings["worker_command"] = [sys.executable, "-P", "-m", "samovar", "worker"]
+        return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Settings of one model; its decorator sets them, `[models.<name>]` of samovar.toml overrides."""
+
+    max_batch_size: int | None = _option(
+        "most rows of one call", None, shown="64 where there is a batch axis, else 1", minimum=1, maximum=1 << 20
+    )
+    max_queue_delay_ms: float | Literal["auto"] = _option("longest wait for batch mates", "auto", minimum=0)
+    instances: int = _option("loaded copies, each in a worker of its own", 1, minimum=1, maximum=1_024)
+    concurrency: int = _option("calls at a time per instance (async predict)", 1, minimum=1, maximum=65_536)
+    idempotent: bool = _option("may a request run twice, after a worker's death for instance", default=True)
+    writable_inputs: bool = _option("give predict writable copies of its inputs", default=False)
+    load_timeout_s: float = _seconds("longest time of a load", 120.0)
+    request_timeout_s: float = _seconds("time limit of a request that names none", 30.0)
+    max_queue_items: int = _count("requests waiting", 2_048)
+    max_queue_bytes: int = _count("bytes of the requests waiting", 256 * _MIB)
+
+    def to_engine(self, *, batch_axis: bool) -> dict[str, Any]:
+        """The options as `crates/core/src/config.rs` (ModelOptions) reads them."""
+        options = asdict(self)
+        if self.max_batch_size is None:
+            options["max_batch_size"] = 64 if batch_axis else 1
+        if self.max_queue_delay_ms == "auto":
+            options["max_queue_delay_ms"] = 0.0
+        return options
+
+
+def default_text(option: "Field[Any]") -> str:
+    """The default of an option, for people."""
+    if option.metadata["shown"]:
+        return str(option.metadata["shown"])
+    if isinstance(option.default, bool):
+        return "true" if option.default else "false"
+    return "none" if option.default in (None, ()) else str(option.default)

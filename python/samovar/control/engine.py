@@ -1,0 +1,45 @@
+"""What the control plane needs of `samovar._core.Engine`, so that tests can stand in for the data plane."""
+
+from typing import Protocol
+
+__all__ = ["Engine"]
+
+
+class Engine(Protocol):
+    """The data plane; see `samovar._core.Engine`. Every text is JSON unless said otherwise."""
+
+    def addresses(self) -> str:
+        """Where the doors are."""
+
+    def probe(self, request: str) -> str:
+        """Let a fresh worker describe a target; blocks."""
+
+    def discard(self, probe: int) -> None:
+        """End a probed worker that no version took."""
+
+    def deploy(self, spec: str) -> None:
+        """Load a version. Raises ValueError where `spec` does not fit."""
+
+    def declare_failed(self, name: str, version: str, cause: str) -> None:
+        """List a model that could not be described."""
+
+    def retire(self, name: str, version: str) -> bool:
+        """Drain and unload a version; False if there is none."""
+
+    def versions(self) -> str:
+        """State of every version."""
+
+    def next_event(self, timeout_s: float | None) -> str | None:
+        """Wait for something that needs a decision."""
+
+    def reply(self, ticket: int, error: str | None) -> None:
+        """End a load or unload that a client asked for; `error` is a plain text."""
+
+    def mark_started(self) -> None:
+        """The loads of the start have ended."""
+
+    def stop(self) -> None:
+        """Drain and end everything."""
+
+    def log(self, level: str, message: str, fields: str) -> None:
+        """Write a line to the engine's log; level and message are plain texts."""

@@ -1,0 +1,73 @@
+"""The engine process: `python -m samovar engine <descriptor>`."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from samovar.control import Controller
+from samovar.control.report import Report
+from samovar.errors import SamovarError, ServerError
+from samovar.server.handover import Handover
+
+__all__ = ["main"]
+
+
+def main(descriptor: int) -> int:
+    """Serve until told to stop; the exit code: 0 stopped, 1 nothing could be served, 2 the settings do not fit."""
+    # Until the data plane takes the signals, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    handover = Handover.read(descriptor)
+    news = _News(handover.news)
+    if handover.lifeline is not None:
+        os.set_inheritable(handover.lifeline, False)
+        threading.Thread(target=_stop_with, args=(handover.lifeline,), daemon=True).start()
+    try:
+        return _serve(handover, news)
+    except SamovarError as error:
+        news.tell({"error": str(error)})
+        sys.stderr.write(f"samovar: {error}\n")
+        return 1 if isinstance(error, ServerError) else 2
+
+
+def _serve(handover: Handover, news: "_News") -> int:
+    from samovar import _core
+
+    settings = handover.configuration.server
+    try:
+        engine = _core.Engine(json.dumps(settings.to_engine()))
+    except OSError as error:
+        raise ServerError(
+            f"cannot bind {settings.host}, port {settings.http_port}: {error.strerror or error}",
+            "choose another --host or --http-port (0 picks a free port)",
+        ) from error
+    except ValueError as error:
+        raise ServerError(f"the data plane refuses its settings: {error}") from error
+    report = Report(engine, settings, news.tell)
+    return Controller(engine, handover.configuration, handover.targets, report).run()
+
+
+class _News:
+    """The pipe to the process that waits for the start; told once."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)  # a worker that held it would hide this process's end
+
+    def tell(self, content: dict[str, Any]) -> None:
+        """Write and close."""
+        if self._descriptor is None:
+            return
+        with os.fdopen(self._descriptor, "wb") as pipe:
+            self._descriptor = None
+            pipe.write(json.dumps(content).encode())
+
+
+def _stop_with(lifeline: int) -> None:
+    """Stop this process in good order when the one that started it is gone."""
+    while os.read(lifeline, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,61 @@
+"""What a command line or a program hands to the engine process that it starts: targets and settings, as JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from samovar.config import Configuration, ServerConfig
+from samovar.repository.targets import Target
+
+__all__ = ["Handover", "command"]
+
+
+@dataclass(frozen=True)
+class Handover:
+    """Everything that an engine process needs to know.
+
+    `news` is a pipe for the content of the ready file, or for what prevented the start. `lifeline` is a pipe that ends
+    with the process that started the engine: the engine then stops.
+    """
+
+    targets: Sequence[Target]
+    configuration: Configuration
+    news: int | None = None
+    lifeline: int | None = None
+
+    def write(self) -> int:
+        """An inheritable descriptor of a file without a name that holds it all."""
+        content: dict[str, Any] = {
+            "targets": [[str(target.path), target.name] for target in self.targets],
+            "server": asdict(self.configuration.server),
+            "models": self.configuration.models,
+            "news": self.news,
+            "lifeline": self.lifeline,
+        }
+        import tempfile  # for the engine, which only reads, to do without
+
+        with tempfile.TemporaryFile() as file:
+            file.write(json.dumps(content).encode())
+            file.seek(0)
+            return os.dup(file.fileno())
+
+    @classmethod
+    def read(cls, descriptor: int) -> "Handover":
+        """The reverse of `write`; closes the descriptor."""
+        with os.fdopen(descriptor, "rb") as file:
+            content = json.load(file)
+        server: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content["server"].items()
+        }
+        configuration = Configuration(ServerConfig(**server), content["models"])
+        targets = [Target(Path(path), name) for path, name in content["targets"]]
+        return cls(targets, configuration, content["news"], content["lifeline"])
+
+
+def command(descriptor: int) -> list[str]:
+    """The command of an engine process that reads `descriptor`."""
+    return [sys.executable, "-P", "-m", "samovar", "engine", str(descriptor)]

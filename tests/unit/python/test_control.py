@@ -1,0 +1,307 @@
+"""The control loop moves a (fake) data plane to what the targets say."""
+
+import json
+import queue
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samovar.config import Configuration, ServerConfig
+from samovar.control import Controller
+from samovar.control.report import Report
+from samovar.errors import ConfigError, TargetError
+from samovar.repository.targets import Target
+
+CAUSE: dict[str, Any] = {
+    "message": "no weights",
+    "exception": "OSError",
+    "signal": None,
+    "stderr": [],
+    "next_step": "put them there",
+}
+
+
+class FakeEngine:
+    """A data plane whose versions are ready at once, or fail if their class is in `failing`."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, list[dict[str, Any]] | dict[str, Any]] = {}
+        self.failing: set[str] = set()
+        self.script: list[dict[str, Any]] = []
+        self.on_reply: Callable[[int, str | None], None] = lambda ticket, error: None
+        self.calls: list[tuple[Any, ...]] = []
+        self.deployed: list[dict[str, Any]] = []
+        self.replies: dict[int, str | None] = {}
+        self._versions: dict[tuple[str, str], dict[str, Any]] = {}
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._probes = 0
+
+    def addresses(self) -> str:
+        return json.dumps({"http": {"host": "127.0.0.1", "port": 4711, "path": None}})
+
+    def probe(self, request: str) -> str:
+        question = json.loads(request)
+        found = self.files[Path(question["path"]).name]
+        if isinstance(found, dict):
+            return json.dumps({"ok": False, "cause": found})
+        models = [model for model in found if question["name"] in (None, model["source"]["class"])]
+        self._probes += 1
+        return json.dumps({"ok": True, "probe": self._probes, "body": {"models": models}})
+
+    def discard(self, probe: int) -> None:
+        self.calls.append(("discard", probe))
+
+    def deploy(self, spec: str) -> None:
+        version = json.loads(spec)
+        self.deployed.append(version)
+        failed = version["source"]["class"] in self.failing
+        self._enter(version["name"], version["version"], "failed" if failed else "ready", CAUSE if failed else None)
+        self._events.put({"kind": "version", **self._versions[version["name"], version["version"]]})
+
+    def declare_failed(self, name: str, version: str, cause: str) -> None:
+        assert json.loads(cause).keys() == CAUSE.keys()
+        self._enter(name, version, "failed", json.loads(cause))
+
+    def _enter(self, name: str, version: str, state: str, cause: Any) -> None:
+        self._versions[name, version] = {"name": name, "version": version, "state": state, "cause": cause}
+
+    def retire(self, name: str, version: str) -> bool:
+        self.calls.append(("retire", name, version))
+        return self._versions.pop((name, version), None) is not None
+
+    def versions(self) -> str:
+        return json.dumps(list(self._versions.values()))
+
+    def next_event(self, timeout_s: float | None) -> str | None:
+        try:
+            return json.dumps(self._events.get(timeout=5 if timeout_s is None else timeout_s))
+        except queue.Empty:
+            assert timeout_s is not None, "the control loop waits for an event that never comes"
+            return None
+
+    def reply(self, ticket: int, error: str | None) -> None:
+        self.replies[ticket] = error
+        self.on_reply(ticket, error)
+        self._next()
+
+    def mark_started(self) -> None:
+        self.calls.append(("started",))
+        self._next()
+
+    def _next(self) -> None:
+        self._events.put(self.script.pop(0) if self.script else {"kind": "stop"})
+
+    def stop(self) -> None:
+        self.calls.append(("stop",))
+
+    def log(self, level: str, message: str, fields: str) -> None:
+        assert isinstance(json.loads(fields), dict)
+
+
+def described(name: str, version: str = "1", **options: Any) -> dict[str, Any]:
+    spec = {"name": "x", "datatype": "FP32", "dims": [2]}
+    return {
+        "name": name,
+        "version": version,
+        "runtime": "python",
+        "source": {"path": "/a", "class": name.title(), "is_async": False},
+        "inputs": [spec],
+        "outputs": [spec],
+        "batch_axis": True,
+        "options": options,
+    }
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+def run(engine: FakeEngine, *targets: str, models: dict[str, dict[str, Any]] | None = None, **settings: Any) -> int:
+    server = ServerConfig(**settings)
+    found = [Target(Path("/") / text.partition(":")[0], text.partition(":")[2] or None) for text in targets]
+    return Controller(engine, Configuration(server, models or {}), found, Report(engine, server)).run()
+
+
+def test_every_model_is_loaded_and_the_probe_becomes_the_first(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.files = {"a.py": [described("one", instances=2), described("two")]}
+    assert run(engine, "a.py", models={"two": {"max_batch_size": 8}}) == 0
+    assert [(spec["name"], spec["probe"]) for spec in engine.deployed] == [("one", 1), ("two", None)]
+    assert [spec["options"]["max_batch_size"] for spec in engine.deployed] == [64, 8]
+    assert engine.deployed[0]["options"]["instances"] == 2
+    assert engine.calls == [("started",), ("stop",)]
+    output = capsys.readouterr().out
+    assert output.startswith(
+        "samovar serves 2 of 2 models at http://127.0.0.1:4711\n"
+        "  one (version 1) ready\n"
+        "  two (version 1) ready\n"
+        "try:\n"
+        "  curl http://127.0.0.1:4711/v2/models/one/infer"
+    )
+
+
+def test_a_target_that_fails_leaves_the_others_serving(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.files = {"bad.py": CAUSE, "a.py": [described("one"), described("two")]}
+    engine.failing = {"Two"}
+    ready = tmp_path / "ready.json"
+    assert run(engine, "bad.py", "a.py", ready_file=str(ready)) == 0
+    document = json.loads(ready.read_text())
+    assert document["ports"] == {"http": 4711, "grpc": None}
+    assert {model["name"]: (model["state"], model["cause"]) for model in document["models"]} == {
+        "bad": ("failed", CAUSE),
+        "one": ("ready", None),
+        "two": ("failed", CAUSE),
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["ready.json"]
+    assert "  two (version 1) failed: no weights\n" in capsys.readouterr().out
+
+
+def test_a_start_of_which_nothing_loads_ends_with_the_causes(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.files = {"bad.py": CAUSE, "a.py": [described("one")]}
+    engine.failing = {"One"}
+    ready = tmp_path / "ready.json"
+    assert run(engine, "bad.py", "a.py", ready_file=str(ready)) == 1
+    assert capsys.readouterr() == (
+        "",
+        (
+            "samovar: no target could be loaded:\n"
+            "  /bad.py: no weights; put them there\n"
+            '  model "one" version "1": no weights; put them there\n'
+        ),
+    )
+    assert len(json.loads(ready.read_text())["models"]) == 2
+    assert engine.calls == [("stop",)]
+
+
+def test_a_failure_does_not_take_the_name_of_a_model(engine: FakeEngine) -> None:
+    engine.files = {"one.py": CAUSE, "a.py": [described("one")]}
+    assert run(engine, "one.py", "a.py") == 0
+    assert json.loads(engine.versions()) == [{"name": "one", "version": "1", "state": "ready", "cause": None}]
+
+
+def test_duplicates_stop_the_start_and_name_both(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")], "b.py": [described("one")]}
+    with pytest.raises(TargetError, match=r'^/a.py and /b.py both have model "one" version "1"; rename one with'):
+        run(engine, "a.py", "b.py")
+    assert engine.deployed == []
+    assert engine.calls == [("stop",)]
+
+
+def test_two_versions_of_a_model_are_no_duplicates(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")], "b.py": [described("one", "2")]}
+    assert run(engine, "a.py", "b.py") == 0
+    assert {spec["version"] for spec in engine.deployed} == {"1", "2"}
+
+
+def test_settings_of_no_model_stop_the_start(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")]}
+    with pytest.raises(ConfigError, match=r'^\[models.ones\] is the table of no model; did you mean "one"\?$'):
+        run(engine, "a.py", models={"ones": {}})
+
+
+def test_settings_that_contradict_a_signature_fail_that_model(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [{**described("one"), "batch_axis": False}, described("two")]}
+    assert run(engine, "a.py", models={"one": {"max_batch_size": 8}}) == 0
+    assert [(spec["name"], spec["probe"]) for spec in engine.deployed] == [("two", 1)]
+    (one,) = [version for version in json.loads(engine.versions()) if version["name"] == "one"]
+    assert one["cause"]["message"] == 'model "one" has max_batch_size = 8 but no batch axis'
+
+
+def test_a_probe_that_nothing_needs_is_ended(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")], "b.py": [{**described("two", max_batch_size=2), "batch_axis": False}]}
+    assert run(engine, "a.py", "b.py") == 0
+    assert any(call[0] == "discard" for call in engine.calls)
+
+
+def test_a_load_describes_the_class_again_in_a_fresh_worker(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one"), described("two")]}
+    engine.script = [{"kind": "load", "ticket": 5, "name": "two"}]
+    assert run(engine, "a.py") == 0
+    assert engine.replies == {5: None}
+    assert [(spec["name"], spec["probe"]) for spec in engine.deployed] == [("one", 1), ("two", None), ("two", 2)]
+
+
+def test_a_load_that_fails_is_told_to_the_client(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")]}
+    engine.script = [{"kind": "load", "ticket": ticket, "name": "one"} for ticket in (1, 2)]
+
+    def break_it(ticket: int, _: str | None) -> None:
+        engine.files["a.py"] = CAUSE
+
+    engine.on_reply = break_it
+    assert run(engine, "a.py") == 0
+    assert engine.replies == {1: None, 2: "/a.py: no weights; put them there"}
+    assert json.loads(engine.versions())[0]["state"] == "ready"
+
+
+def test_a_target_that_was_mended_loads_under_its_own_names(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")], "bad.py": CAUSE}
+    engine.script = [
+        {"kind": "load", "ticket": 1, "name": "one"},
+        {"kind": "load", "ticket": 2, "name": "bad"},
+        {"kind": "load", "ticket": 3, "name": "two"},
+    ]
+
+    def mend(ticket: int, _: str | None) -> None:
+        engine.files["bad.py"] = [described("two")]
+
+    engine.on_reply = mend
+    assert run(engine, "a.py", "bad.py") == 0
+    assert engine.replies == {1: None, 2: None, 3: None}
+    assert {version["name"] for version in json.loads(engine.versions())} == {"one", "two"}
+
+
+def test_a_name_of_no_target_cannot_be_loaded(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("stn")]}
+    engine.script = [{"kind": "load", "ticket": 1, "name": "snt"}, {"kind": "load", "ticket": 2, "name": "x"}]
+    assert run(engine, "a.py") == 0
+    assert engine.replies == {
+        1: 'no target of this engine has a model "snt"; did you mean "stn"?',
+        2: 'no target of this engine has a model "x"; known are stn',
+    }
+
+
+def test_an_unload_retires_every_version(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one"), described("one", "2"), described("two")]}
+    engine.script = [{"kind": "unload", "ticket": 1, "name": "one"}, {"kind": "unload", "ticket": 2, "name": "one"}]
+    assert run(engine, "a.py") == 0
+    assert engine.replies == {1: None, 2: 'no model "one" is loaded'}
+    assert [version["name"] for version in json.loads(engine.versions())] == ["two"]
+
+
+def test_a_start_says_what_a_bind_exposes(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.files = {"a.py": [described("one")]}
+    run(engine, "a.py", host="0.0.0.0", control="explicit")
+    assert (
+        "  exposed: whoever reaches 0.0.0.0 can call, load and unload every model, without a password\n"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_probe_that_breaks_is_a_failure_and_no_hang(engine: FakeEngine) -> None:
+    assert run(engine, "missing.py") == 1
+
+
+def test_an_unload_answers_a_load_that_it_overtakes(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")], "b.py": [described("two")]}
+    events = [{"kind": "load", "ticket": 1, "name": "two"}]
+    engine.script = events
+    deploy = engine.deploy
+
+    def hold(spec: str) -> None:
+        if len(engine.deployed) < 2:
+            deploy(spec)
+        else:  # the load is under way when the unload comes
+            engine._events.put({"kind": "unload", "ticket": 2, "name": "two"})
+
+    engine.deploy = hold  # type: ignore[method-assign] # a slow load
+    assert run(engine, "a.py", "b.py") == 0
+    assert engine.replies == {1: 'model "two" version "1": it was unloaded meanwhile', 2: None}

@@ -1,0 +1,50 @@
+"""The curl line that a start prints fits the model."""
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from samovar.control.example import curl_line
+
+
+def described(
+    inputs: dict[str, tuple[str, list[int]]], output: str = "FP32", *, batch_axis: bool = True
+) -> dict[str, Any]:
+    return {
+        "name": "m",
+        "inputs": [{"name": name, "datatype": datatype, "dims": dims} for name, (datatype, dims) in inputs.items()],
+        "outputs": [{"name": "output", "datatype": output, "dims": []}],
+        "batch_axis": batch_axis,
+    }
+
+
+def test_a_small_input_is_json() -> None:
+    words = shlex.split(curl_line(described({"x": ("FP32", [-1, 2]), "t": ("BYTES", [])}), "http://h:1", None))
+    assert words[:3] == ["curl", "http://h:1/v2/models/m/infer", "-H"]
+    assert json.loads(words[-1]) == {
+        "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": [1, 1, 2], "data": [0.5, 0.5]},
+            {"name": "t", "datatype": "BYTES", "shape": [1], "data": ["text"]},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("datatype", "size"), [("FP32", 400), ("UINT8", 100), ("BOOL", 100), ("BYTES", 400), ("FP16", 200), ("BF16", 200)]
+)
+def test_a_large_input_is_bytes(datatype: str, size: int) -> None:
+    line = curl_line(described({"x": (datatype, [100])}), "http://h:1", None)
+    words = shlex.split(line.replace("(", "( ").replace(";", " ;").replace(")", " )"))
+    header = words[words.index("%s") + 1]
+    assert json.loads(header)["inputs"][0]["parameters"] == {"binary_data_size": size}
+    assert words[words.index("-c") + 1] == str(size)
+    assert f"Inference-Header-Content-Length: {len(header)}" in words
+
+
+def test_an_answer_that_json_cannot_hold_is_wanted_as_bytes() -> None:
+    words = shlex.split(curl_line(described({"x": ("INT8", [1])}, "BF16", batch_axis=False), "http://h:1", "/run/a b"))
+    assert words[1:3] == ["--unix-socket", "/run/a b"]
+    assert words[4:6] == ["--output", "answer.bin"]
+    assert json.loads(words[-1])["parameters"] == {"binary_data_output": True}

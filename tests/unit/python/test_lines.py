@@ -1,0 +1,66 @@
+"""Lines of user code are tagged with the requests on whose behalf they are written."""
+
+import io
+from typing import Any, cast
+
+import pytest
+
+from samovar.worker.channel import Call
+from samovar.worker.lines import Tag, TaggedStream, running
+
+
+class Named:
+    """As much of a call as a tag needs."""
+
+    def request_ids(self) -> list[str]:
+        return ["a", "b"]
+
+
+@pytest.fixture
+def raw() -> io.BytesIO:
+    return io.BytesIO()
+
+
+@pytest.fixture
+def stream(raw: io.BytesIO) -> Any:
+    yield TaggedStream.over(io.TextIOWrapper(raw, encoding="ascii"))
+    running.set(None)
+
+
+def test_lines_outside_a_call_are_plain(stream: Any, raw: io.BytesIO) -> None:
+    print("hello", "wörld", file=stream)
+    assert raw.getvalue() == "hello wörld\n".encode()
+
+
+def test_each_line_of_a_call_has_one_tag(stream: Any, raw: io.BytesIO) -> None:
+    running.set(Tag(cast("Call", Named())))
+    print("one", 1, file=stream)
+    stream.writelines(["two\nthr", "ee\n"])
+    print(file=stream)
+    stream.write("")
+    print("four", file=stream)
+    assert raw.getvalue() == b"\x1ea,b\x1fone 1\n\x1ea,b\x1ftwo\n\x1ea,b\x1fthree\n\x1ea,b\x1f\n\x1ea,b\x1ffour\n"
+
+
+def test_a_call_that_has_ended_tags_nothing(stream: Any, raw: io.BytesIO) -> None:
+    tag = Tag(cast("Call", Named()))
+    running.set(tag)
+    tag.call = None
+    print("late", file=stream)
+    assert raw.getvalue() == b"late\n"
+
+
+def test_user_text_does_not_pass_for_a_tag(stream: Any, raw: io.BytesIO) -> None:
+    print("\x1efake\x1ftext", file=stream)
+    assert raw.getvalue() == b"\x1e\x1f\x1efake\x1ftext\n"
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(stream: Any, raw: io.BytesIO) -> None:
+    print("\udc80", file=stream)
+    assert raw.getvalue() == b"\\udc80\n"
+
+
+def test_it_is_else_the_stream_behind_it(stream: Any) -> None:
+    assert stream.encoding == "utf-8"
+    assert stream.buffer is not None
+    assert not stream.isatty()

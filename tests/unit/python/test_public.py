@@ -1,0 +1,46 @@
+"""The public face: what it has, and what its import does not cost."""
+
+import subprocess
+import sys
+
+import pytest
+
+import samovar
+
+
+def test_the_public_names_are_these() -> None:
+    assert samovar.__all__ == [
+        "Bytes",
+        "ConfigError",
+        "LoadError",
+        "OutputError",
+        "RequestError",
+        "SamovarError",
+        "Server",
+        "ServerError",
+        "TargetError",
+        "__version__",
+        "model",
+        "testing",
+    ]
+    assert samovar.__all__ == sorted(samovar.__all__)
+    assert set(samovar.__all__) <= set(dir(samovar))
+
+
+def test_lazy_names_are_found() -> None:
+    assert samovar.Server.__name__ == "Server"
+    assert callable(samovar.testing.serve)
+    assert callable(samovar.model)
+    with pytest.raises(AttributeError, match="module 'samovar' has no attribute 'sever'"):
+        samovar.sever  # noqa: B018 - the mistake
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["samovar", "samovar.runtimes.python", "samovar.worker.loop", "samovar.control", "samovar.server.engine"],
+)
+def test_imports_are_light(module: str) -> None:
+    heavy = "{'numpy', 'ml_dtypes', 'jaxtyping', 'typer', 'rich', 'asyncio', 'pydantic'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"

@@ -1,0 +1,56 @@
+"""What is handed to the engine process, and what `samovar.Server` refuses before it starts one."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import samovar
+from samovar.config import Configuration, ServerConfig
+from samovar.errors import ConfigError, ServerError, TargetError
+from samovar.repository.targets import Target
+from samovar.server.facade import _target_of
+from samovar.server.handover import Handover
+
+
+@samovar.model
+class Top:
+    """A class at the top of a file."""
+
+
+def test_what_is_handed_over_arrives_whole() -> None:
+    settings = ServerConfig(http_port=0, allowed_hosts=("a", "b"), ready_file="/run/ready")
+    handover = Handover(
+        [Target(Path("/a:b.py")), Target(Path("/a.py"), "Stn")],
+        Configuration(settings, {"stn": {"instances": 2}}),
+        8,
+        9,
+    )
+    assert Handover.read(handover.write()) == handover
+
+
+def test_a_class_is_found_by_its_file() -> None:
+    assert _target_of(Top) == Target(Path(__file__), "Top")
+
+
+def test_a_class_that_no_worker_can_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inner:
+        pass
+
+    with pytest.raises(TargetError, match="is not at the top of its module; move it there"):
+        _target_of(Inner)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    with pytest.raises(TargetError, match=r"class Cell is defined in no file .* write it to a .py file"):
+        _target_of(type("Cell", (), {"__module__": "__main__"}))
+
+
+def test_mistakes_are_told_before_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TargetError, match="there is nothing to serve"):
+        samovar.Server()
+    with pytest.raises(ConfigError, match='unknown setting "http_prot" as an option; did you mean "http_port"'):
+        samovar.Server(Top, http_prot=3)
+    with pytest.raises(TargetError, match="does not exist"):
+        samovar.Server("nothing.py")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "samovar", "worker"])
+    with pytest.raises(ServerError, match='put it under if __name__ == "__main__":'):
+        samovar.Server(Top)
