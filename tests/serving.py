@@ -77,6 +77,9 @@ class Served:
                 what = f"exit code {code}" if code is not None else f"no ready file in {self._start.ready_timeout_s} s"
                 raise NotReadyError(f"{what}\n{self.output()}")
         self.ready = json.loads(self.ready_path.read_text())
+        if all(model["state"] == "failed" for model in self.ready["models"]):
+            code = self.process.wait(timeout=self._start.ready_timeout_s)
+            raise NotReadyError(f"exit code {code}\n{self.output()}")
         return self
 
     def _ended_within(self, seconds: float) -> bool:

@@ -35,20 +35,19 @@ class Engine:
     def addresses(self) -> str:
         """Where the doors are, as JSON: `{"http": {"host": str, "port": int | null, "path": str | null}}`."""
 
-    def probe(self, request: str) -> str:
-        """Let a fresh worker describe a target, and keep that worker.
+    def probe(self, request: str) -> int:
+        """Let a fresh worker describe a target, and keep that worker; the answer is an event with this number.
 
-        `request` is the body of the verb `describe`. Blocks without the GIL. The answer is
-        `{"ok": true, "probe": int, "body": {...}}` or `{"ok": false, "cause": {...}}` with the keys of a version's cause.
+        `request` is the body of the verb `describe`.
         """
 
     def discard(self, probe: int) -> None:
         """End a probed worker that no version took."""
 
-    def deploy(self, spec: str) -> None:
+    def deploy(self, spec: str) -> int:
         """Load a version (JSON); it takes over from a version of the same name when it is ready.
 
-        Raises ValueError where `spec` does not fit.
+        The number is the serial that its events carry. Raises ValueError where `spec` does not fit.
         """
 
     def declare_failed(self, name: str, version: str, cause: str) -> None:
@@ -60,15 +59,16 @@ class Engine:
     def versions(self) -> str:
         """State of every version, as a JSON list.
 
-        Each has `name`, `version`, `state`, `cause` (null or `{"message", "exception", "signal", "stderr", "next_step"}`),
-        `events` (`[{"time", "state", "message"}]`) and `instances` (`[{"index", "state", "pid"}]`).
+        Each has `serial`, `name`, `version`, `state`, `cause` (null or `{"message", "exception", "traceback", "signal",
+        "stderr", "next_step"}`), `events` (`[{"time", "state", "message"}]`) and `instances` (`[{"index", "pid"}]`).
         """
 
     def next_event(self, timeout_s: float | None) -> str | None:
         """Wait, without the GIL, for something that needs a decision; None after the timeout.
 
-        JSON: `{"kind": "version", "name", "version", "state", "cause"}`, `{"kind": "load" | "unload", "ticket", "name"}`,
-        or `{"kind": "stop"}`.
+        JSON: `{"kind": "described", "probe", "body", "cause"}`, where body or cause is null,
+        `{"kind": "version", "serial", "name", "version", "state", "cause"}`,
+        `{"kind": "load" | "unload", "ticket", "name"}`, or `{"kind": "stop"}`.
         """
 
     def reply(self, ticket: int, error: str | None) -> None:

@@ -12,8 +12,19 @@ use crate::life::{Cause, State};
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Event {
+    /// A worker has described a target, or could not.
+    Described {
+        /// The number that asking for it gave.
+        probe: u64,
+        /// The description.
+        body: Option<serde_json::Value>,
+        /// Why there is none.
+        cause: Option<Cause>,
+    },
     /// A version entered a state.
     Version {
+        /// The number that deploying it gave.
+        serial: u64,
         /// Model name.
         name: String,
         /// Version name.

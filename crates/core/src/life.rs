@@ -54,6 +54,9 @@ pub struct Cause {
     pub message: String,
     /// Class of the exception.
     pub exception: Option<String>,
+    /// Where it was raised, as Python prints it.
+    #[serde(default)]
+    pub traceback: String,
     /// Signal or exit status of the worker.
     pub signal: Option<String>,
     /// The last lines that the worker wrote to standard error, at most 50.
@@ -120,8 +123,12 @@ impl Life {
         }
     }
 
-    /// Enter a state; false if it was there already.
+    /// Enter a state; false if it was there already. What is unloaded stays so, and what drains can only unload.
     pub fn enter(&mut self, state: State, message: &str, cause: Option<Cause>) -> bool {
+        let is_over = self.state == State::Unloaded || (self.state == State::Draining && state != State::Unloaded);
+        if is_over {
+            return false;
+        }
         if cause.is_some() || state == State::Ready {
             self.cause = cause;
         }
@@ -152,10 +159,13 @@ pub struct BackOff {
 
 impl BackOff {
     /// The wait before the next start, or `None` to give up. A worker that had finished a call, or one that an item
-    /// killed twice, restarts at once.
+    /// killed twice, restarts at once; that item's first death was none of the model's either.
     pub fn after_death(&mut self, has_finished_call: bool, is_charged_to_item: bool) -> Option<Duration> {
         if has_finished_call {
             self.deaths_in_a_row = 0;
+        }
+        if is_charged_to_item {
+            self.deaths_in_a_row = self.deaths_in_a_row.saturating_sub(1);
         }
         if has_finished_call || is_charged_to_item {
             return Some(Duration::ZERO);
@@ -183,6 +193,7 @@ mod tests {
         let mut back_off = BackOff::default();
         assert_eq!(back_off.after_death(false, false), Some(BACK_OFF[0]));
         assert_eq!(back_off.after_death(false, true), Some(Duration::ZERO));
+        assert_eq!(back_off.after_death(false, false), Some(BACK_OFF[0]));
         assert_eq!(back_off.after_death(false, false), Some(BACK_OFF[1]));
         assert_eq!(back_off.after_death(true, false), Some(Duration::ZERO));
         assert_eq!(back_off.after_death(false, false), Some(BACK_OFF[0]));

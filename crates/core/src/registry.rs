@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,12 +33,13 @@ pub struct Deployed {
     stop: watch::Sender<bool>,
     /// The instances' tasks.
     crew: Mutex<Option<JoinSet<()>>>,
-    order: u64,
 }
 
 /// What is told of a version to the control plane.
 #[derive(Debug, Serialize)]
 pub struct VersionReport {
+    /// The number that deploying it gave.
+    pub serial: u64,
     /// Model name.
     pub name: String,
     /// Version name.
@@ -68,6 +70,7 @@ pub struct Registry {
     routes: ArcSwap<BTreeMap<String, Versions>>,
     /// Serialises changes of `routes`, and holds versions that load in order to take over.
     incoming: Mutex<Vec<Arc<Deployed>>>,
+    next_serial: AtomicU64,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
@@ -88,6 +91,7 @@ impl Registry {
         Arc::new(Self {
             routes: ArcSwap::default(),
             incoming: Mutex::default(),
+            next_serial: AtomicU64::new(1),
             pool,
             metrics,
             events,
@@ -133,6 +137,7 @@ impl Registry {
             let pids = version.gauges().pids;
             let life = version.life.lock();
             VersionReport {
+                serial: version.serial,
                 name: version.name.to_string(),
                 version: version.version.to_string(),
                 state: life.state(),
@@ -151,17 +156,17 @@ impl Registry {
     }
 
     /// Load a version; `worker` has imported its file already. If one of that name serves, it serves on until the new
-    /// one is ready. Must run inside the tokio runtime.
-    pub fn deploy(self: &Arc<Self>, spec: VersionSpec, worker: Option<Worker>) {
+    /// one is ready. The number is the deployment's, for its events. Must run inside the tokio runtime.
+    pub fn deploy(self: &Arc<Self>, spec: VersionSpec, worker: Option<Worker>) -> u64 {
         if spec.runtime == "python" {
             self.pool.import(&["numpy"]);
         }
         let instances = spec.options.instances.max(1);
-        let version = Version::new(spec, Arc::clone(&self.metrics), self.expose_errors);
+        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        let version = Version::new(serial, spec, Arc::clone(&self.metrics), self.expose_errors);
         let (stop, stopped) = watch::channel(false);
         let mut incoming = self.incoming.lock();
-        let order = self.versions().len() as u64 + incoming.len() as u64;
-        let deployed = Arc::new(Deployed { version: Arc::clone(&version), stop, crew: Mutex::default(), order });
+        let deployed = Arc::new(Deployed { version: Arc::clone(&version), stop, crew: Mutex::default() });
         let crew = Arc::new(Crew {
             version: Arc::clone(&version),
             pool: Arc::clone(&self.pool),
@@ -181,46 +186,50 @@ impl Registry {
         } else {
             self.install(deployed);
         }
+        serial
     }
 
     /// List a model that could not even be described.
     pub fn declare_failed(self: &Arc<Self>, spec: VersionSpec, cause: Cause) {
-        let version = Version::new(spec, Arc::clone(&self.metrics), self.expose_errors);
+        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        let version = Version::new(serial, spec, Arc::clone(&self.metrics), self.expose_errors);
         let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
         version.close(Error::new(Code::ModelFailed, text), true);
         let message = cause.message.clone();
         version.enter(State::Failed, &message, Some(cause));
         let _changes = self.incoming.lock();
         if self.serving(&version).is_none_or(|old| !old.version.is_any_up()) {
-            self.install(Arc::new(Deployed {
-                version,
-                stop: watch::channel(false).0,
-                crew: Mutex::default(),
-                order: 0,
-            }));
+            self.install(Arc::new(Deployed { version, stop: watch::channel(false).0, crew: Mutex::default() }));
         }
     }
 
-    /// Drain and unload a version; false if there is none to unload. Returns at once, the rest happens behind.
+    /// Drain and unload a version, and with it one that loads in order to take over from it; false if there is none to
+    /// unload. Returns at once, the rest happens behind.
     pub fn retire(self: &Arc<Self>, model: &str, version: &str) -> bool {
-        let Some(deployed) = self.routes.load().get(model).and_then(|versions| versions.get(version)).cloned() else {
-            return false;
-        };
-        if deployed.version.life.lock().state() == State::Unloaded {
-            return false;
-        }
-        let registry = Arc::clone(self);
+        let is_meant =
+            |deployed: &Arc<Deployed>| &*deployed.version.name == model && &*deployed.version.version == version;
+        let mut meant: Vec<_> = self.incoming.lock().extract_if(.., |deployed| is_meant(deployed)).collect();
+        meant.extend(self.routes.load().get(model).and_then(|versions| versions.get(version)).cloned());
+        meant.retain(|deployed| deployed.version.enter(State::Draining, "draining", None));
         let deadline = Instant::now() + self.drain_timeout;
-        tokio::spawn(async move { registry.end(&deployed, deadline).await });
-        true
+        for deployed in &meant {
+            self.announce(&deployed.version);
+            let (registry, deployed) = (Arc::clone(self), Arc::clone(deployed));
+            tokio::spawn(async move { registry.end(&deployed, deadline).await });
+        }
+        !meant.is_empty()
     }
 
     /// End every version, after what waits and runs in them, or at `deadline`.
     pub async fn end_all(self: &Arc<Self>, deadline: Instant) {
         let mut all: Vec<_> = self.routes.load().values().flat_map(|versions| versions.values().cloned()).collect();
         all.append(&mut self.incoming.lock());
+        all.retain(|deployed| deployed.version.life.lock().state() != State::Unloaded);
         let mut ends = JoinSet::new();
         for deployed in all {
+            if deployed.version.enter(State::Draining, "draining", None) {
+                self.announce(&deployed.version);
+            }
             let registry = Arc::clone(self);
             ends.spawn(async move { registry.end(&deployed, deadline).await });
         }
@@ -229,9 +238,6 @@ impl Registry {
 
     async fn end(&self, deployed: &Deployed, deadline: Instant) {
         let version = &deployed.version;
-        if version.enter(State::Draining, "draining", None) {
-            self.announce(version);
-        }
         version.close(not_ready(&version.name, "is unloaded"), false);
         let _ = tokio::time::timeout_at(deadline, version.drained()).await;
         version.close(not_ready(&version.name, "is unloaded"), true);
@@ -261,6 +267,7 @@ impl Registry {
         let life = version.life.lock();
         tracing::info!(model = %version.name, version = %version.version, state = life.state().name(), "version is {}", life.state().name());
         self.events.push(Event::Version {
+            serial: version.serial,
             name: version.name.to_string(),
             version: version.version.to_string(),
             state: life.state(),
@@ -318,7 +325,7 @@ fn choose(versions: &Versions) -> Option<&Arc<Deployed>> {
         let state = deployed.version.life.lock().state();
         let serves = matches!(state, State::Ready | State::Degraded | State::Loading);
         let number = deployed.version.version.parse::<u64>().ok();
-        (serves, number, &*deployed.version.version == "default", deployed.order)
+        (serves, number, &*deployed.version.version == "default", deployed.version.serial)
     };
     versions.values().max_by_key(rank)
 }

@@ -1,20 +1,21 @@
 //! The engine process: JSON in, JSON out, the GIL released wherever something waits.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use samovar_core::config::{EngineConfig, VersionSpec};
 use samovar_core::life::Cause;
-use samovar_server::engine::{Engine as ServerEngine, Probed};
+use samovar_server::engine::Engine as ServerEngine;
 use serde::Serialize;
 use serde_json::json;
 
 /// The data plane of one engine process.
 #[pyclass(frozen, module = "samovar._core")]
 #[derive(Debug)]
-pub(crate) struct Engine(ServerEngine);
+pub(crate) struct Engine(Arc<ServerEngine>);
 
 fn parse<'a, T: serde::Deserialize<'a>>(what: &str, text: &'a str) -> PyResult<T> {
     serde_json::from_str(text).map_err(|error| PyValueError::new_err(format!("{what}: {error}")))
@@ -57,23 +58,16 @@ impl Engine {
         print(&json!({ "http": { "host": address.host, "port": address.port, "path": address.path } }))
     }
 
-    fn probe(&self, py: Python<'_>, request: &str) -> PyResult<String> {
-        match py.detach(|| self.0.probe(request)) {
-            Probed::Described(probe, body) => {
-                let body: serde_json::Value = parse("description", &body)?;
-                print(&json!({ "ok": true, "probe": probe, "body": body }))
-            }
-            Probed::Failed(cause) => print(&json!({ "ok": false, "cause": cause })),
-        }
+    fn probe(&self, request: String) -> u64 {
+        self.0.probe(request)
     }
 
     fn discard(&self, probe: u64) {
         self.0.discard(probe);
     }
 
-    fn deploy(&self, spec: &str) -> PyResult<()> {
-        self.0.deploy(parse("version", spec)?);
-        Ok(())
+    fn deploy(&self, spec: &str) -> PyResult<u64> {
+        Ok(self.0.deploy(parse("version", spec)?))
     }
 
     fn declare_failed(&self, name: String, version: String, cause: &str) -> PyResult<()> {

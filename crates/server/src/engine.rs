@@ -17,7 +17,7 @@ use samovar_core::workers::pool::Pool;
 use samovar_core::workers::spawn::{Spawner, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::data_plane::DataPlane;
@@ -41,24 +41,16 @@ pub struct Engine {
     /// Workers that described a target and wait for a version to take them.
     probes: Mutex<HashMap<u64, Worker>>,
     next_probe: AtomicU64,
+    probing: Semaphore,
     /// Tells the doors to take no new connections, and by when to end.
     stop_doors: watch::Sender<Option<Instant>>,
     doors: Mutex<Option<tokio::task::JoinHandle<()>>>,
     _log: log::Guard,
 }
 
-/// What a probe worker said of a target.
-#[derive(Debug)]
-pub enum Probed {
-    /// Its description (JSON) and the number under which the worker waits.
-    Described(u64, String),
-    /// Why it cannot be served.
-    Failed(Cause),
-}
-
 impl Engine {
     /// Start the threads, bind the doors, begin to start workers.
-    pub fn start(config: EngineConfig) -> io::Result<Self> {
+    pub fn start(config: EngineConfig) -> io::Result<Arc<Self>> {
         let log = log::init(config.log_format);
         let listener = http::bind(&config.host, config.http_port)?;
         let address = listener.address().clone();
@@ -79,6 +71,7 @@ impl Engine {
             config.expose_errors,
             drain_timeout,
         );
+        let probes_at_once = config.engine_threads + 1;
         let plane = DataPlane::new(config, Arc::clone(&registry), metrics, Arc::clone(&events));
         let (stop_doors, stopped) = watch::channel(None);
         let served = Arc::clone(&plane);
@@ -87,7 +80,7 @@ impl Engine {
                 tracing::error!("the HTTP door ended: {error}");
             }
         });
-        let engine = Self {
+        let engine = Arc::new(Self {
             plane,
             registry,
             pool,
@@ -95,11 +88,12 @@ impl Engine {
             address,
             probes: Mutex::default(),
             next_probe: AtomicU64::new(1),
+            probing: Semaphore::new(probes_at_once),
             stop_doors,
             doors: Mutex::new(Some(doors)),
             runtime,
             _log: log,
-        };
+        });
         engine.watch_signals()?;
         Ok(engine)
     }
@@ -110,41 +104,44 @@ impl Engine {
         &self.address
     }
 
-    /// Let a worker describe a target, and keep that worker. Blocks.
+    /// Let a worker describe a target, and keep that worker; the answer is an event that bears the number given here.
     #[must_use]
-    pub fn probe(&self, request: &str) -> Probed {
-        self.runtime.block_on(async {
-            let worker = match self.pool.take().await {
-                Ok(worker) => worker,
-                Err(error) => {
-                    let message = format!("a worker could not be started: {error}");
-                    return Probed::Failed(Cause { message, ..Cause::default() });
-                }
+    pub fn probe(self: &Arc<Self>, request: String) -> u64 {
+        let probe = self.next_probe.fetch_add(1, Ordering::Relaxed);
+        let engine = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let (body, cause) = match engine.describe(probe, request).await {
+                Ok(body) => (Some(body), None),
+                Err(cause) => (None, Some(cause)),
             };
-            let told = match tokio::time::timeout(PROBE_LIMIT, worker.link.ask("describe", request.to_owned())).await {
-                Ok(Ok(told)) => told,
-                Ok(Err(_)) => return Probed::Failed(self.probe_died(&worker).await),
-                Err(_) => {
-                    worker.kill();
-                    let message = format!("the target was not imported within {} s", PROBE_LIMIT.as_secs());
-                    let next_step = "move what takes long from the module into load()".to_owned();
-                    return Probed::Failed(Cause {
-                        message,
-                        stderr: worker.output.tail(),
-                        next_step,
-                        ..Cause::default()
-                    });
-                }
-            };
-            if told.ok {
-                let number = self.next_probe.fetch_add(1, Ordering::Relaxed);
-                self.probes.lock().insert(number, worker);
-                return Probed::Described(number, told.body);
+            engine.events.push(Event::Described { probe, body, cause });
+        });
+        probe
+    }
+
+    async fn describe(&self, probe: u64, request: String) -> Result<serde_json::Value, Cause> {
+        // Imports are CPU time: more at once than there are threads would only make each of them late.
+        let _turn = self.probing.acquire().await;
+        let failed = |message: String| Cause { message, ..Cause::default() };
+        let worker =
+            self.pool.take().await.map_err(|error| failed(format!("a worker could not be started: {error}")))?;
+        let told = match tokio::time::timeout(PROBE_LIMIT, worker.link.ask("describe", request)).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(_)) => return Err(probe_died(&worker).await),
+            Err(_) => {
+                worker.kill();
+                let next_step = "move what takes long from the module into load()".to_owned();
+                let message = format!("the target was not imported within {} s", PROBE_LIMIT.as_secs());
+                return Err(Cause { stderr: worker.output.tail(), next_step, ..failed(message) });
             }
-            worker.kill();
-            worker.exited().await;
-            Probed::Failed(Cause { stderr: worker.output.tail(), ..parse_failure(&told.body) })
-        })
+        };
+        if told.ok {
+            self.probes.lock().insert(probe, worker);
+            return serde_json::from_str(&told.body).map_err(|error| failed(format!("description: {error}")));
+        }
+        worker.kill();
+        worker.exited().await;
+        Err(Cause { stderr: worker.output.tail(), ..parse_failure(&told.body) })
     }
 
     /// End a probed worker that no version took.
@@ -154,11 +151,11 @@ impl Engine {
         }
     }
 
-    /// Load a version; it takes over from one of the same name when it is ready.
-    pub fn deploy(&self, spec: VersionSpec) {
+    /// Load a version; it takes over from one of the same name when it is ready. Its events bear the number given here.
+    pub fn deploy(&self, spec: VersionSpec) -> u64 {
         let worker = spec.probe.and_then(|probe| self.probes.lock().remove(&probe));
         let _runtime = self.runtime.enter();
-        self.registry.deploy(spec, worker);
+        self.registry.deploy(spec, worker)
     }
 
     /// List a model that could not even be described.
@@ -226,18 +223,6 @@ impl Engine {
         tracing::info!("the engine has stopped");
     }
 
-    async fn probe_died(&self, worker: &Worker) -> Cause {
-        let exit = worker.exited().await;
-        Cause {
-            message: format!("the worker that imported the target ended by {}", exit.status),
-            signal: Some(exit.status),
-            stderr: worker.output.tail(),
-            next_step: "run `python FILE` to see it end; what the module does on import must not end the process"
-                .into(),
-            ..Cause::default()
-        }
-    }
-
     /// The first SIGTERM or SIGINT drains, the second ends the process at once; workers follow their engine.
     fn watch_signals(&self) -> io::Result<()> {
         let _runtime = self.runtime.enter();
@@ -253,6 +238,17 @@ impl Engine {
             std::process::exit(128 + number);
         });
         Ok(())
+    }
+}
+
+async fn probe_died(worker: &Worker) -> Cause {
+    let exit = worker.exited().await;
+    Cause {
+        message: format!("the worker that imported the target ended by {}", exit.status),
+        signal: Some(exit.status),
+        stderr: worker.output.tail(),
+        next_step: "run `python FILE` to see it end; what the module does on import must not end the process".into(),
+        ..Cause::default()
     }
 }
 

@@ -4,23 +4,25 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from samovar.config import Configuration, machine
+from samovar.config import Configuration
 from samovar.config.layers import close_match
-from samovar.control.descriptions import Description, Descriptions
 from samovar.control.engine import Engine
-from samovar.control.loads import Key, Load, cause_text, duplicates
+from samovar.control.loads import Description, Key, Load, Unload, cause_text, duplicates
 from samovar.control.report import Report
 from samovar.errors import ConfigError, SamovarError
 from samovar.repository.targets import Target
 
 __all__ = ["Controller"]
 
-_NO_CAUSE: dict[str, Any] = {"message": "", "exception": None, "signal": None, "stderr": [], "next_step": ""}
+_NO_CAUSE: dict[str, Any] = {
+    "message": "",
+    "exception": None,
+    "traceback": "",
+    "signal": None,
+    "stderr": [],
+    "next_step": "",
+}
 _Origin = tuple[Target, str | None]  # and the class there
-
-# Descriptions end in threads of this process, everything else wakes `next_event`; so it is asked again this often
-# while one is under way.
-_POLL_S = 0.02
 
 
 class Controller:
@@ -31,10 +33,11 @@ class Controller:
         self._configuration = configuration
         self._targets = targets
         self._report = report
-        self._descriptions = Descriptions(engine, at_once=machine.cpus())
+        self._questions: dict[int, tuple[Target, Load]] = {}  # by probe: who describes what, and for whom
         self._origins: dict[Key, _Origin] = {}
         self._placeholders: dict[Key, Target] = {}
         self._loads: list[Load] = []
+        self._unloads: list[Unload] = []
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -45,16 +48,17 @@ class Controller:
         try:
             self._begin(None, [(target, None) for target in self._targets])
             while self._exit_code is None:
-                event = self._engine.next_event(_POLL_S if self._descriptions.under_way else None)
+                event = self._engine.next_event(None)
                 if event is not None:
                     self._obey(json.loads(event))
-                self._take_descriptions()
         finally:
             self._engine.stop()
         return self._exit_code
 
     def _obey(self, event: dict[str, Any]) -> None:
         match event["kind"]:
+            case "described":
+                self._describe(event["probe"], event["body"], event["cause"])
             case "version":
                 self._follow(event)
             case "load":
@@ -68,17 +72,17 @@ class Controller:
         load = Load(ticket, expected=len(questions))
         self._loads.append(load)
         for target, name in questions:
-            self._descriptions.ask(target, name, load)
+            self._questions[self._engine.probe(json.dumps(target.question(name)))] = (target, load)
 
-    def _take_descriptions(self) -> None:
-        while self._exit_code is None and (done := self._descriptions.take()) is not None:
-            description, load = done
-            assert isinstance(load, Load)
-            load.descriptions.append(description)
-            if load.is_described:
-                self._check(load)
-                self._deploy(load)
-                self._end_if_over(load)
+    def _describe(self, probe: int, body: dict[str, Any] | None, cause: dict[str, Any] | None) -> None:
+        target, load = self._questions.pop(probe)
+        load.descriptions.append(
+            Description(target, body["models"], probe) if body else Description(target, cause=cause)
+        )
+        if load.is_described:
+            self._check(load)
+            self._deploy(load)
+            self._end_if_over(load)
 
     def _check(self, load: Load) -> None:
         """Refuse a start that contradicts itself, before anything of it is loaded."""
@@ -112,13 +116,14 @@ class Controller:
     def _deploy_model(self, load: Load, target: Target, model: dict[str, Any], probe: int | None) -> bool:
         key, origin = (model["name"], model["version"]), (target, model["source"]["class"])
         try:
-            self._engine.deploy(json.dumps({**model, "options": self._options(target, model), "probe": probe}))
+            spec = {**model, "options": self._options(target, model), "probe": probe}
+            serial = self._engine.deploy(json.dumps(spec))
         except (SamovarError, ValueError) as error:
             cause = {"message": getattr(error, "message", str(error)), "next_step": getattr(error, "next_step", "")}
             self._declare_failed(load, key, origin, cause)
             return False
         self._origins[key] = origin
-        load.loading.add(key)
+        load.loading[serial] = key
         return True
 
     def _options(self, target: Target, model: dict[str, Any]) -> dict[str, Any]:
@@ -147,16 +152,28 @@ class Controller:
                 self._engine.retire(*key)
 
     def _follow(self, event: dict[str, Any]) -> None:
-        if event["state"] in ("ready", "failed"):
-            fault = cause_text(event["cause"] or {}) if event["state"] == "failed" else None
-            self._end_loading((event["name"], event["version"]), fault)
+        match event["state"]:
+            case "ready":
+                self._end_loading(event["serial"], None)
+            case "failed":
+                self._end_loading(event["serial"], cause_text(event["cause"] or {}))
+            case "unloaded":
+                self._end_loading(event["serial"], "it was unloaded meanwhile")
+                self._end_unloading(event["serial"])
 
-    def _end_loading(self, key: Key, fault: str | None) -> None:
+    def _end_loading(self, serial: int, fault: str | None) -> None:
         for load in list(self._loads):
-            if key in load.loading:
-                load.loading.discard(key)
+            key = load.loading.pop(serial, None)
+            if key is not None:
                 load.faults += [f'model "{key[0]}" version "{key[1]}": {fault}'] if fault else []
                 self._end_if_over(load)
+
+    def _end_unloading(self, serial: int) -> None:
+        for unload in list(self._unloads):
+            unload.serials.discard(serial)
+            if not unload.serials:
+                self._unloads.remove(unload)
+                self._engine.reply(unload.ticket, None)
 
     def _end_if_over(self, load: Load) -> None:
         if load.loading or not load.is_described:
@@ -186,8 +203,9 @@ class Controller:
             self._engine.reply(ticket, f'no target of this engine has a model "{name}"; {known}')
 
     def _unload(self, ticket: int, name: str) -> None:
-        versions = [v["version"] for v in json.loads(self._engine.versions()) if v["name"] == name]
-        retired = [self._engine.retire(name, version) for version in versions]
-        for version in versions:
-            self._end_loading((name, version), "it was unloaded meanwhile")
-        self._engine.reply(ticket, None if any(retired) else f'no model "{name}" is loaded')
+        versions = [version for version in json.loads(self._engine.versions()) if version["name"] == name]
+        leaving = {v["serial"] for v in versions if v["state"] == "draining" or self._engine.retire(name, v["version"])}
+        if leaving:
+            self._unloads.append(Unload(ticket, leaving))
+        else:
+            self._engine.reply(ticket, f'no model "{name}" is loaded')

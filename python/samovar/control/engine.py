@@ -11,14 +11,14 @@ class Engine(Protocol):
     def addresses(self) -> str:
         """Where the doors are."""
 
-    def probe(self, request: str) -> str:
-        """Let a fresh worker describe a target; blocks."""
+    def probe(self, request: str) -> int:
+        """Let a fresh worker describe a target; the answer is an event."""
 
     def discard(self, probe: int) -> None:
         """End a probed worker that no version took."""
 
-    def deploy(self, spec: str) -> None:
-        """Load a version. Raises ValueError where `spec` does not fit."""
+    def deploy(self, spec: str) -> int:
+        """Load a version; the serial of its events. Raises ValueError where `spec` does not fit."""
 
     def declare_failed(self, name: str, version: str, cause: str) -> None:
         """List a model that could not be described."""

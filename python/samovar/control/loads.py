@@ -1,34 +1,52 @@
-"""A load, from the question what a target has to the last version that is ready or failed."""
+"""Loads, from the question what a target has to the last version that is ready or failed; and unloads."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from samovar.control.descriptions import Description
 from samovar.errors import TargetError
+from samovar.repository.targets import Target
 
-__all__ = ["Key", "Load", "duplicates"]
+__all__ = ["Description", "Key", "Load", "Unload", "cause_text", "duplicates"]
 
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a worker found at a target: `models`, and `probe` to make it instance 0 of one of them; else the `cause`."""
+
+    target: Target
+    models: list[dict[str, Any]] = field(default_factory=list)
+    probe: int | None = None
+    cause: dict[str, Any] | None = None
 
 
 @dataclass(eq=False)
 class Load:
     """Targets that are loaded together: all of them at the start (no `ticket`), later those of one model.
 
-    `loading` are the versions (name, version) whose end is awaited, `faults` what went wrong so far.
+    `loading` are the versions (serial: name and version) whose end is awaited, `faults` what went wrong so far.
     """
 
     ticket: int | None
     expected: int
     descriptions: list[Description] = field(default_factory=list)
-    loading: set[Key] = field(default_factory=set)
+    loading: dict[int, Key] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     @property
     def is_described(self) -> bool:
         """True when every target has answered."""
         return len(self.descriptions) == self.expected
+
+
+@dataclass(eq=False)
+class Unload:
+    """An unload that a client waits for: the serials of the versions that drain."""
+
+    ticket: int
+    serials: set[int]
 
 
 def cause_text(cause: dict[str, Any]) -> str:

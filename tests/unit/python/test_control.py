@@ -17,6 +17,7 @@ from samovar.repository.targets import Target
 CAUSE: dict[str, Any] = {
     "message": "no weights",
     "exception": "OSError",
+    "traceback": "",
     "signal": None,
     "stderr": [],
     "next_step": "put them there",
@@ -36,40 +37,50 @@ class FakeEngine:
         self.replies: dict[int, str | None] = {}
         self._versions: dict[tuple[str, str], dict[str, Any]] = {}
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._probes = 0
+        self._probes = self._serials = 0
 
     def addresses(self) -> str:
         return json.dumps({"http": {"host": "127.0.0.1", "port": 4711, "path": None}})
 
-    def probe(self, request: str) -> str:
+    def probe(self, request: str) -> int:
+        self._probes += 1
         question = json.loads(request)
         found = self.files[Path(question["path"]).name]
+        body = cause = None
         if isinstance(found, dict):
-            return json.dumps({"ok": False, "cause": found})
-        models = [model for model in found if question["name"] in (None, model["source"]["class"])]
-        self._probes += 1
-        return json.dumps({"ok": True, "probe": self._probes, "body": {"models": models}})
+            cause = found
+        else:
+            body = {"models": [model for model in found if question["name"] in (None, model["source"]["class"])]}
+        self._events.put({"kind": "described", "probe": self._probes, "body": body, "cause": cause})
+        return self._probes
 
     def discard(self, probe: int) -> None:
         self.calls.append(("discard", probe))
 
-    def deploy(self, spec: str) -> None:
+    def deploy(self, spec: str) -> int:
         version = json.loads(spec)
         self.deployed.append(version)
         failed = version["source"]["class"] in self.failing
         self._enter(version["name"], version["version"], "failed" if failed else "ready", CAUSE if failed else None)
-        self._events.put({"kind": "version", **self._versions[version["name"], version["version"]]})
+        entered = self._versions[version["name"], version["version"]]
+        self._events.put({"kind": "version", **entered})
+        return int(entered["serial"])
 
     def declare_failed(self, name: str, version: str, cause: str) -> None:
         assert json.loads(cause).keys() == CAUSE.keys()
         self._enter(name, version, "failed", json.loads(cause))
 
     def _enter(self, name: str, version: str, state: str, cause: Any) -> None:
-        self._versions[name, version] = {"name": name, "version": version, "state": state, "cause": cause}
+        self._serials += 1
+        entered = {"serial": self._serials, "name": name, "version": version, "state": state, "cause": cause}
+        self._versions[name, version] = entered
 
     def retire(self, name: str, version: str) -> bool:
         self.calls.append(("retire", name, version))
-        return self._versions.pop((name, version), None) is not None
+        version_of = self._versions.pop((name, version), None)
+        if version_of is not None:
+            self._events.put({"kind": "version", **version_of, "state": "unloaded"})
+        return version_of is not None
 
     def versions(self) -> str:
         return json.dumps(list(self._versions.values()))
@@ -184,7 +195,7 @@ def test_a_start_of_which_nothing_loads_ends_with_the_causes(
 def test_a_failure_does_not_take_the_name_of_a_model(engine: FakeEngine) -> None:
     engine.files = {"one.py": CAUSE, "a.py": [described("one")]}
     assert run(engine, "one.py", "a.py") == 0
-    assert json.loads(engine.versions()) == [{"name": "one", "version": "1", "state": "ready", "cause": None}]
+    assert [(v["name"], v["state"]) for v in json.loads(engine.versions())] == [("one", "ready")]
 
 
 def test_duplicates_stop_the_start_and_name_both(engine: FakeEngine) -> None:
@@ -286,22 +297,35 @@ def test_a_start_says_what_a_bind_exposes(engine: FakeEngine, capsys: pytest.Cap
     )
 
 
-def test_a_probe_that_breaks_is_a_failure_and_no_hang(engine: FakeEngine) -> None:
-    assert run(engine, "missing.py") == 1
-
-
 def test_an_unload_answers_a_load_that_it_overtakes(engine: FakeEngine) -> None:
     engine.files = {"a.py": [described("one")], "b.py": [described("two")]}
-    events = [{"kind": "load", "ticket": 1, "name": "two"}]
-    engine.script = events
+    engine.script = [{"kind": "load", "ticket": 1, "name": "two"}]
     deploy = engine.deploy
 
-    def hold(spec: str) -> None:
+    def hold(spec: str) -> int:
         if len(engine.deployed) < 2:
-            deploy(spec)
-        else:  # the load is under way when the unload comes
-            engine._events.put({"kind": "unload", "ticket": 2, "name": "two"})
+            return deploy(spec)
+        engine._events.put({"kind": "unload", "ticket": 2, "name": "two"})  # comes while the load is under way
+        engine._events.put({"kind": "version", "serial": 99, "state": "unloaded", "cause": None})
+        return 99
 
     engine.deploy = hold  # type: ignore[method-assign] # a slow load
     assert run(engine, "a.py", "b.py") == 0
     assert engine.replies == {1: 'model "two" version "1": it was unloaded meanwhile', 2: None}
+
+
+def test_a_version_that_comes_back_does_not_answer_for_a_newer_load(engine: FakeEngine) -> None:
+    engine.files = {"a.py": [described("one")]}
+    engine.script = [{"kind": "load", "ticket": 1, "name": "one"}]
+    deploy = engine.deploy
+
+    def hold(spec: str) -> int:
+        if not engine.deployed:
+            return deploy(spec)
+        engine._events.put({"kind": "version", "serial": 1, "state": "ready", "cause": None})
+        engine._events.put({"kind": "version", "serial": 99, "state": "failed", "cause": CAUSE})
+        return 99
+
+    engine.deploy = hold  # type: ignore[method-assign] # a load that fails after the old version was restarted
+    assert run(engine, "a.py") == 0
+    assert engine.replies == {1: 'model "one" version "1": no weights; put them there'}

@@ -29,6 +29,8 @@ const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
 /// One version that serves.
 #[derive(Debug)]
 pub struct Version {
+    /// Number of this deployment; a reload of the same name has another.
+    pub serial: u64,
     /// What it is.
     pub spec: VersionSpec,
     /// Model name.
@@ -86,7 +88,7 @@ pub struct DeathReport {
 impl Version {
     /// A version with no live instance yet. Must run inside the tokio runtime: its timer is started.
     #[must_use]
-    pub fn new(spec: VersionSpec, metrics: Arc<Metrics>, expose_errors: ExposeErrors) -> Arc<Self> {
+    pub fn new(serial: u64, spec: VersionSpec, metrics: Arc<Metrics>, expose_errors: ExposeErrors) -> Arc<Self> {
         let options = &spec.options;
         let max_batch_size = if spec.batch_axis { options.max_batch_size.max(1) } else { 1 };
         let delay = std::time::Duration::try_from_secs_f64(options.max_queue_delay_ms / 1e3).unwrap_or_default();
@@ -100,6 +102,7 @@ impl Version {
             timer: NEVER,
         };
         let version = Arc::new(Self {
+            serial,
             name: spec.name.as_str().into(),
             version: spec.version.as_str().into(),
             life: Mutex::default(),
@@ -122,10 +125,12 @@ impl Version {
 
     /// Run one request. Dropping the future cancels it.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferResponse, Error> {
-        let admitted = admit(&self.spec, request)?;
+        // A version that takes nothing says so first: of one that could not be described no input is known.
+        let admitted =
+            admit(&self.spec, request).map_err(|error| self.core.lock().closed.clone().unwrap_or(error))?;
         let max_rows = u64::from(if self.spec.batch_axis { self.spec.options.max_batch_size.max(1) } else { 1 });
         let rows = admitted.accepted.rows;
-        let parts = rows.div_ceil(max_rows).max(1) as usize;
+        let parts = self.parts(rows, max_rows)?;
         let arrived = now();
         let (pending, receiver) = Pending::new(admitted.accepted, parts);
         let arrival = |index: usize| {
@@ -274,17 +279,24 @@ impl Version {
         self.all_metrics.worker_restarts.with_label_values(&[&*self.name, &*self.version, cause]).inc();
     }
 
+    /// Items of a request of `rows` rows. Limited before anything is allocated for them: rows without elements are free
+    /// to send.
+    fn parts(&self, rows: u64, max_rows: u64) -> Result<usize, Error> {
+        let parts = rows.div_ceil(max_rows).max(1);
+        let limit = self.spec.options.max_queue_items.max(1);
+        if parts <= limit as u64 {
+            return Ok(parts as usize);
+        }
+        let text = format!(
+            "the request makes {parts} items, the queue of model {:?} holds {limit}; send fewer rows",
+            self.name
+        );
+        Err(Error::new(Code::InvalidInput, text))
+    }
+
     fn check_room(&self, core: &Core, parts: usize, bytes: u64) -> Result<(), Error> {
         if let Some(error) = &core.closed {
             return Err(error.clone());
-        }
-        let limit = self.spec.options.max_queue_items;
-        if parts > limit {
-            let text = format!(
-                "the request makes {parts} items, the queue of model {:?} holds {limit}; send fewer rows",
-                self.name
-            );
-            return Err(Error::new(Code::InvalidInput, text));
         }
         if core.scheduler.has_room(parts, bytes) {
             return Ok(());

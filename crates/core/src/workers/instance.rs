@@ -159,6 +159,7 @@ impl Crew {
         Cause {
             message: format!("instance {index} of model {:?} did not load within {limit} s", self.version.name),
             exception: None,
+            traceback: String::new(),
             signal: None,
             stderr: worker.output.tail(),
             next_step: "find what load() waits for, or raise load_timeout_s".into(),
@@ -173,6 +174,7 @@ impl Crew {
         Cause {
             message: format!("the worker of instance {index} of model {:?} {what} {when}", self.version.name),
             exception: None,
+            traceback: String::new(),
             signal: Some(exit.status.clone()),
             stderr: worker.output.tail(),
             next_step: "read the last lines it printed; a SIGKILL that nobody sent is often the kernel short of memory"
@@ -208,6 +210,7 @@ impl Crew {
         let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
         tracing::error!(
             model = %version.name, version = %version.version, exception = cause.exception, signal = cause.signal,
+            traceback = cause.traceback,
             next_step = cause.next_step, stderr = cause.stderr.join(" | "), "{}", cause.message
         );
         version.close(Error::new(Code::ModelFailed, text), true);
@@ -253,12 +256,13 @@ pub fn parse_failure(body: &str) -> Cause {
         next_step: String,
     }
     match serde_json::from_str::<Told>(body) {
-        Ok(told) => {
-            if !told.traceback.is_empty() {
-                tracing::debug!(traceback = told.traceback, "{}", told.message);
-            }
-            Cause { message: told.message, exception: told.exception, next_step: told.next_step, ..Cause::default() }
-        }
+        Ok(told) => Cause {
+            message: told.message,
+            exception: told.exception,
+            traceback: told.traceback,
+            next_step: told.next_step,
+            ..Cause::default()
+        },
         Err(error) => Cause { message: format!("the worker told what could not be read: {error}"), ..Cause::default() },
     }
 }

@@ -186,8 +186,7 @@ impl<'a> Input<'a> {
             "datatype" => {
                 self.seen.once(key, 1)?;
                 let name = cursor.string()?;
-                let datatype = Datatype::from_name(&name);
-                self.datatype = Some(datatype.ok_or_else(|| invalid(format!("unknown datatype \"{}\"", echo(&name))))?);
+                self.datatype = Some(Datatype::from_name(&name).ok_or_else(|| unknown_datatype(&name))?);
                 Ok(())
             }
             "shape" => {
@@ -259,6 +258,12 @@ impl<'a> Input<'a> {
             (None, None) => Err(invalid("it has neither `data` nor `binary_data_size`")),
         }
     }
+}
+
+#[cold]
+fn unknown_datatype(name: &str) -> Error {
+    let known = Datatype::ALL.map(Datatype::name).join(", ");
+    invalid(format!("unknown datatype \"{}\"; want one of {known}", echo(name)))
 }
 
 fn wanted_output(cursor: &mut Cursor<'_>) -> Result<WantedOutput, Error> {

@@ -223,6 +223,8 @@ fn narrow(value: f64) -> Option<f32> {
 /// What is wrong with the token here.
 #[cold]
 fn refuse(cursor: &Cursor<'_>, why: &str) -> Error {
+    let mut cursor = cursor.clone();
+    cursor.token(); // the number begins behind the space
     let token: Vec<u8> =
         cursor.rest().iter().copied().take_while(|byte| !b",]}[{: \t\r\n".contains(byte)).take(40).collect();
     let token = String::from_utf8_lossy(&token).into_owned();
