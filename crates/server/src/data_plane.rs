@@ -221,8 +221,14 @@ impl DataPlane {
         BodyPermit { plane: Arc::clone(self), bytes: 0 }
     }
 
-    /// Run one request. Dropping the future cancels it. Counts itself in the metrics under `door`.
-    pub async fn infer(&self, door: &'static str, request: InferRequest) -> Result<InferResponse, Error> {
+    /// Run one request and let its door `encode` the answer. Dropping the future cancels it. What came of both is
+    /// counted in the metrics under `door`.
+    pub async fn infer<T>(
+        &self,
+        door: &'static str,
+        request: InferRequest,
+        encode: impl FnOnce(InferResponse) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let found = self.registry.find(&request.model, request.version.as_deref());
         let version = match found {
             Ok(version) => version,
@@ -232,7 +238,7 @@ impl DataPlane {
             }
         };
         let answer = match self.take_permit(&version) {
-            Ok(_permit) => version.infer(request).await,
+            Ok(_permit) => version.infer(request).await.and_then(encode),
             Err(error) => Err(error),
         };
         self.count(door, &version.name, &version.version, answer.as_ref().map(|_| ()).map_err(|error| error.code));
@@ -241,10 +247,16 @@ impl DataPlane {
 
     /// Count a request that was refused before [`Self::infer`]. Names that are not configured count as empty, so that
     /// clients cannot make new series.
-    pub fn refused(&self, door: &'static str, model: &str, code: Code) {
-        let known = self.registry.find(model, None);
-        let name = known.as_ref().map_or("", |version| &*version.name);
-        self.count(door, name, "", Err(code));
+    pub fn refused(&self, door: &'static str, model: &str, version: Option<&str>, code: Code) {
+        let known = self.registry.find(model, version).ok();
+        let (name, version) = known.as_ref().map_or(("", ""), |found| (&*found.name, &*found.version));
+        self.count(door, name, version, Err(code));
+    }
+
+    /// The version that a request gets which names none.
+    #[must_use]
+    pub fn chosen_version(&self, model: &str) -> Option<Arc<str>> {
+        self.registry.find(model, None).ok().map(|found| Arc::clone(&found.version))
     }
 
     /// A short request id, unique in this process.

@@ -45,7 +45,7 @@ pub struct Engine {
     /// Tells the doors to take no new connections, and by when to end.
     stop_doors: watch::Sender<Option<Instant>>,
     doors: Mutex<Option<tokio::task::JoinHandle<()>>>,
-    _log: log::Guard,
+    log: Mutex<Option<log::Guard>>,
 }
 
 impl Engine {
@@ -92,7 +92,7 @@ impl Engine {
             stop_doors,
             doors: Mutex::new(Some(doors)),
             runtime,
-            _log: log,
+            log: Mutex::new(Some(log)),
         });
         engine.watch_signals()?;
         Ok(engine)
@@ -195,9 +195,10 @@ impl Engine {
         self.pool.fill();
     }
 
-    /// Drain and end everything. Blocks.
+    /// Drain and end everything, the log too. Blocks.
     pub fn stop(&self) {
         self.runtime.block_on(self.shut_down());
+        drop(self.log.lock().take());
     }
 
     /// Order: readiness turns false; after the delay new requests are refused and idle connections closed; what is in

@@ -69,7 +69,7 @@ impl Door {
         let route = Route::find(&parts.method, parts.uri.path(), parts.uri.query())?;
         if let (Some(model), version) = route.names() {
             call.line.model = Some(model.to_owned());
-            call.line.version = version.map(Arc::from);
+            call.line.version = version.map(Arc::from).or_else(|| plane.chosen_version(model));
         }
         match route {
             Route::Infer(target) => infer::infer(plane, target, call).await,

@@ -32,16 +32,17 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut
     let prepared = match prepare(plane, &target, call, &mut permit).await {
         Ok(prepared) => prepared,
         Err(error) => {
-            plane.refused(DOOR, &target.model, error.code);
+            plane.refused(DOOR, &target.model, target.version.as_deref(), error.code);
             return Err(error);
         }
     };
     let (request, wish) = prepared;
-    let response = plane.infer(DOOR, request).await?;
     let form = Form { id: wish.id.as_deref(), outputs: &wish.outputs, binary_output: wish.binary_output };
-    let encoded = encode(&response, &form)?;
-    drop(permit);
-    Ok(Reply::outputs(encoded.body, encoded.json_length, response.version))
+    let reply = |response| {
+        let encoded = encode(&response, &form)?;
+        Ok(Reply::outputs(encoded.body, encoded.json_length, response.version))
+    };
+    plane.infer(DOOR, request, reply).await
 }
 
 /// The body, read and decoded.

@@ -2,6 +2,8 @@
 //!
 //! What clients and models wrote is inside them, so control characters are always escaped: a line is a line.
 
+mod sink;
+
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write};
@@ -10,44 +12,32 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use samovar_core::config::LogFormat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-/// Lines that wait for a slow stderr; more are dropped and counted, a request never waits for its log line.
-const MAX_WAITING_LINES: usize = 16_384;
+use self::sink::Writer;
 
 /// Keeps the log going; dropping it writes what waits.
-pub struct Guard {
-    dropped: ErrorCounter,
-    _worker: WorkerGuard,
-}
+#[derive(Debug)]
+pub struct Guard(Writer);
 
 impl Guard {
     /// Lines that were dropped because stderr was too slow.
     #[must_use]
     pub fn dropped_lines(&self) -> usize {
-        self.dropped.dropped_lines()
-    }
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Guard").field("dropped_lines", &self.dropped_lines()).finish()
+        self.0.dropped_lines()
     }
 }
 
 /// Send the events of this process, from INFO up, to stderr. The first call wins.
 #[must_use]
 pub fn init(format: LogFormat) -> Guard {
-    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_WAITING_LINES);
-    let (writer, worker) = builder.thread_name("samovar-log").finish(std::io::stderr());
-    let dropped = writer.error_counter();
+    let (sink, writer) = Writer::start(std::io::stderr());
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines: Lines<NonBlocking> = Lines { format, colour, writer };
+    let lines = Lines { format, colour, writer: sink };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(LevelFilter::INFO).with(lines)).ok();
-    Guard { dropped, _worker: worker }
+    Guard(writer)
 }
 
 /// Events as lines.
