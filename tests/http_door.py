@@ -117,10 +117,16 @@ class Http:
         return self.post(f"/v2/models/{model}/infer", content, **headers)
 
     def infer_binary(
-        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = (), **headers: str
+        self,
+        model: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+        *,
+        binary_output: bool = True,
+        **headers: str,
     ) -> Answer:
-        """An inference request with binary tensors, and binary tensors back."""
-        head: dict[str, Any] = {"inputs": [], "parameters": {"binary_data_output": True}}
+        """An inference request with binary tensors, and binary tensors back unless told otherwise."""
+        head: dict[str, Any] = {"inputs": [], "parameters": {"binary_data_output": binary_output}}
         if outputs:
             head["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
         blobs = []

@@ -1,4 +1,4 @@
-"""Dies right after every load, as long as the file CRASHING_FILE exists."""
+"""Dies right after every load, as long as the file CRASHING_FILE exists; its process id is in CRASHING_FILE.pid."""
 
 import os
 import signal
@@ -25,6 +25,7 @@ class Crashing:
     """Echo, if it lives."""
 
     def load(self) -> None:
+        Path(os.environ["CRASHING_FILE"] + ".pid").write_text(str(os.getpid()))
         if Path(os.environ["CRASHING_FILE"]).exists():
             threading.Thread(target=die_soon, daemon=True).start()
 

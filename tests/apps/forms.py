@@ -77,17 +77,17 @@ class Narrow:
         return Halves(x.astype(np.float16), x.astype(ml_dtypes.bfloat16), x)
 
 
-@samovar.model
-class Special:
-    """Whatever comes in, out come NaN, both infinities, a negative zero and 1.5, twice."""
-
-    def predict(self, x: Float32[np.ndarray, "batch"]) -> "Specials":
-        row = [np.nan, np.inf, -np.inf, -0.0, 1.5]
-        return Specials(np.array([row] * len(x), np.float32), np.array([row] * len(x), np.float64))
-
-
 class Specials(NamedTuple):
     """Values that JSON has no words for."""
 
     single: Float32[np.ndarray, "batch 5"]
     double: Float64[np.ndarray, "batch 5"]
+
+
+@samovar.model
+class Special:
+    """Whatever comes in, out come NaN, both infinities, a negative zero and 1.5, twice."""
+
+    def predict(self, x: Float32[np.ndarray, "batch"]) -> Specials:
+        row = [np.nan, np.inf, -np.inf, -0.0, 1.5]
+        return Specials(np.array([row] * len(x), np.float32), np.array([row] * len(x), np.float64))

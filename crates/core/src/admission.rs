@@ -76,10 +76,12 @@ fn order_inputs(spec: &VersionSpec, mut given: Vec<NamedTensor>) -> Result<Vec<T
     let mut inputs = Vec::with_capacity(spec.inputs.len());
     for declared in &spec.inputs {
         let Some(place) = given.iter().position(|input| input.name == declared.name) else {
+            let stranger = given.iter().find(|input| spec.inputs.iter().all(|known| known.name != input.name));
             let text = format!(
-                "input {:?} of model {:?} is missing; its inputs are {}",
+                "input {:?} of model {:?} is missing{}; its inputs are {}",
                 declared.name,
                 spec.name,
+                stranger.map(|input| format!(", it has no {:?}", echo(&input.name))).unwrap_or_default(),
                 names(&spec.inputs)
             );
             return Err(Error::new(Code::InvalidInput, text));

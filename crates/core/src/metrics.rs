@@ -166,6 +166,15 @@ impl Metrics {
     pub fn version(&self, model: &str, version: &str) -> VersionMetrics {
         let labels = &[model, version];
         let stage = |name: &str| self.stage.with_label_values(&[model, version, name]);
+        // A counter that appears with its first event hides that event from every rate.
+        for (counter, values) in [
+            (&self.rejected, &["queue_full", "overloaded"][..]),
+            (&self.cancelled, &["queue", "running"]),
+            (&self.expired, &["queue", "running"]),
+            (&self.worker_restarts, &["exit", "signal", "bad_frame", "load", "load_timeout", "spawn"]),
+        ] {
+            values.iter().for_each(|value| _ = counter.with_label_values(&[model, version, value]));
+        }
         VersionMetrics {
             items: self.items.with_label_values(labels),
             batches: self.batches.with_label_values(labels),

@@ -22,6 +22,9 @@ use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
 use crate::workers::spawn::Worker;
 
+/// How long a version that was replaced stays open; between looking it up and reaching it a request never waits.
+const LATECOMERS: Duration = Duration::from_millis(500);
+
 /// The versions of one model by name.
 type Versions = BTreeMap<String, Arc<Deployed>>;
 
@@ -215,7 +218,8 @@ impl Registry {
         for deployed in &meant {
             self.announce(&deployed.version);
             let (registry, deployed) = (Arc::clone(self), Arc::clone(deployed));
-            tokio::spawn(async move { registry.end(&deployed, deadline).await });
+            let error = not_ready(&deployed.version.name, "is unloaded");
+            tokio::spawn(async move { registry.end(&deployed, deadline, error).await });
         }
         !meant.is_empty()
     }
@@ -231,16 +235,16 @@ impl Registry {
                 self.announce(&deployed.version);
             }
             let registry = Arc::clone(self);
-            ends.spawn(async move { registry.end(&deployed, deadline).await });
+            ends.spawn(async move { registry.end(&deployed, deadline, shutting_down()).await });
         }
         while ends.join_next().await.is_some() {}
     }
 
-    async fn end(&self, deployed: &Deployed, deadline: Instant) {
+    async fn end(&self, deployed: &Deployed, deadline: Instant, error: Error) {
         let version = &deployed.version;
-        version.close(not_ready(&version.name, "is unloaded"), false);
+        version.close(error.clone(), false);
         let _ = tokio::time::timeout_at(deadline, version.drained()).await;
-        version.close(not_ready(&version.name, "is unloaded"), true);
+        version.close(error, true);
         deployed.stop.send_replace(true);
         let crew = deployed.crew.lock().take();
         if let Some(mut crew) = crew {
@@ -309,7 +313,8 @@ impl Observer for Registry {
 /// End a version that another one took over from, or that failed to take over: quietly, its name lives on.
 async fn replace(over: &Deployed, drain_timeout: Duration) {
     let version = &over.version;
-    // Requests that found it a moment ago still come: it stays open until it has been idle.
+    // A request that looked up its version just before the routes changed may not have reached it yet.
+    tokio::time::sleep(LATECOMERS).await;
     let _ = tokio::time::timeout(drain_timeout, version.drained()).await;
     version.close(not_ready(&version.name, "was replaced"), true);
     over.stop.send_replace(true);
@@ -317,6 +322,12 @@ async fn replace(over: &Deployed, drain_timeout: Duration) {
     if let Some(mut crew) = crew {
         while crew.join_next().await.is_some() {}
     }
+}
+
+/// What requests are answered that the end of the engine cuts off.
+fn shutting_down() -> Error {
+    Error::new(Code::ShuttingDown, "the engine has shut down before this request ended; send it to another one")
+        .retry_after(1)
 }
 
 /// The version that a request without one gets. Those that can serve come first.

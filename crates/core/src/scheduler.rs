@@ -329,6 +329,13 @@ impl<R: Clone> Scheduler<R> {
         items
     }
 
+    /// Answer for everything that runs: whatever becomes of the calls, which stay accounted, nobody waits for them.
+    pub fn abandon(&mut self) -> Vec<Expired<R>> {
+        let in_calls: Vec<_> =
+            self.calls.values().flat_map(|running| running.items.iter().map(|item| item.id)).collect();
+        in_calls.into_iter().filter_map(|id| self.leave(id)).collect()
+    }
+
     /// The instance with the fewest calls that has a slot. A free slot anywhere comes before any prefetch.
     fn pick(&self) -> Option<(usize, Slot)> {
         let (index, instance) = self

@@ -213,10 +213,8 @@ impl Engine {
         if tokio::time::timeout_at(deadline, self.plane.drained()).await.is_err() {
             tracing::warn!("the drain time is over, requests in flight are ended");
         }
-        self.pool.drain();
-        let probes: Vec<_> = self.probes.lock().drain().map(|(_, worker)| worker).collect();
-        probes.iter().for_each(Worker::kill);
         self.registry.end_all(deadline).await;
+        self.pool.end().await;
         let doors = self.doors.lock().take();
         if let Some(doors) = doors {
             let _ = tokio::time::timeout(LAST_ANSWERS, doors).await;

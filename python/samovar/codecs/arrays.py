@@ -48,6 +48,12 @@ class ArrayCodec:
 
     def _encode(self, spec: TensorSpec, value: Any) -> Encoded:
         array = self._array(spec, value)
+        if array.shape:
+            return self._encode_array(spec, array)
+        number, _, buffer = self._encode_array(spec, array.reshape(1))  # PyO3 refuses a buffer that has no axis
+        return number, (), buffer
+
+    def _encode_array(self, spec: TensorSpec, array: Any) -> Encoded:
         number = self._numbers.get(array.dtype)
         if number is None:
             return self._encode_rare(spec, array)

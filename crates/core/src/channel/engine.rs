@@ -15,18 +15,21 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::oneshot;
 
-use super::frame::{BadFrame, Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, bad};
+use super::frame::{
+    BadFrame, Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, MAX_METADATA_BYTES, Reference, bad,
+};
 use super::inline::InlineTransport;
+use super::outbox::Outbox;
 use super::proto;
 use super::shm::ShmTransport;
 use super::socket::{self, Outgoing};
 use super::{FEATURE_SHM, FORMAT_VERSION};
 use crate::clock::Nanos;
 use crate::config::TransportKind;
-use crate::tensor::{Datatype, Tensor, TensorSpec};
+use crate::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor, TensorSpec};
 
 /// How long the socket of a dead worker is read on.
 const LAST_WORDS: Duration = Duration::from_millis(20);
@@ -94,6 +97,8 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     fn revoke(&self, call: u64) -> bool;
     /// Has this call begun? Unknown calls have.
     fn has_started(&self, call: u64) -> bool;
+    /// Bytes of shared memory that calls, or inputs kept by the worker, use.
+    fn request_bytes(&self) -> u64;
     /// An END came: its slot is free, and its input range too if the worker released it or has released it before.
     fn ended(&self, outbox: &Outbox, call: u64, is_released: bool);
     /// A RELEASE came.
@@ -147,23 +152,13 @@ impl Signature {
     }
 }
 
-/// Frames on their way to the socket.
-#[derive(Clone, Debug)]
-pub struct Outbox(mpsc::UnboundedSender<Outgoing>);
-
-impl Outbox {
-    /// Queue a frame; it is dropped if the worker is gone.
-    pub fn send(&self, frame: Outgoing) {
-        let _ = self.0.send(frame);
-    }
-}
-
 /// The engine's end of one worker's channel.
 #[derive(Debug)]
 pub struct Link {
     outbox: Outbox,
     transport: Arc<dyn Transport>,
-    asks: Mutex<HashMap<u64, oneshot::Sender<proto::Tell>>>,
+    /// Open questions; `None` once nobody will answer any more.
+    asks: Mutex<Option<HashMap<u64, oneshot::Sender<proto::Tell>>>>,
     next_ask: AtomicU64,
     attached: OnceLock<(Arc<dyn Sink>, Signature)>,
 }
@@ -180,9 +175,7 @@ impl Link {
     pub fn new(socket: std::os::unix::net::UnixStream, kind: TransportKind) -> io::Result<(Arc<Self>, Inbound)> {
         socket.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(socket)?.into_split();
-        let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(write_frames(write, receiver));
-        let outbox = Outbox(sender);
+        let outbox = Outbox::new(write);
         let (transport, ring): (Arc<dyn Transport>, _) = match kind {
             TransportKind::Inline => {
                 outbox.send(hello(0, 0, Vec::new()));
@@ -194,14 +187,25 @@ impl Link {
                 (Arc::new(opened.transport), Some((opened.consumer, super::segments::watch(opened.answers)?)))
             }
         };
-        let link =
-            Self { outbox, transport, asks: Mutex::default(), next_ask: AtomicU64::new(1), attached: OnceLock::new() };
+        let link = Self {
+            outbox,
+            transport,
+            asks: Mutex::new(Some(HashMap::new())),
+            next_ask: AtomicU64::new(1),
+            attached: OnceLock::new(),
+        };
         Ok((Arc::new(link), Inbound { socket: read, ring }))
     }
 
     /// From now on ended calls go to `sink`. A link serves one instance in its life.
     pub fn attach(&self, sink: Arc<dyn Sink>, signature: Signature) {
         let _ = self.attached.set((sink, signature));
+    }
+
+    /// Bytes of request memory that calls, or inputs kept by the worker, use.
+    #[must_use]
+    pub fn request_bytes(&self) -> u64 {
+        self.transport.request_bytes()
     }
 
     /// Send a call.
@@ -236,7 +240,7 @@ impl Link {
     pub async fn ask(&self, verb: &str, body: String) -> Result<proto::Tell, WorkerGone> {
         let number = self.next_ask.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        self.asks.lock().insert(number, sender);
+        self.asks.lock().as_mut().ok_or(WorkerGone)?.insert(number, sender);
         let ask = proto::Ask { verb: verb.to_owned(), body };
         self.outbox.send(Outgoing::new(Descriptor::new(Kind::Ask, number), &ask));
         receiver.await.map_err(|_| WorkerGone)
@@ -248,6 +252,7 @@ impl Link {
         let outcome = tokio::select! {
             outcome = self.read_socket(&mut inbound.socket) => outcome,
             outcome = self.read_ring(inbound.ring.as_mut()) => outcome,
+            fault = self.outbox.fault() => Err(fault),
             // A child of the worker may hold the socket open; what the worker itself had sent is here already.
             () = async { death.await; tokio::time::sleep(LAST_WORDS).await } => Ok(()),
         };
@@ -255,7 +260,7 @@ impl Link {
             (Ok(()), Some((consumer, _))) => self.drain_ring(consumer).map(|_| ()),
             _ => outcome,
         };
-        self.asks.lock().clear();
+        *self.asks.lock() = None;
         outcome
     }
 
@@ -315,7 +320,7 @@ impl Link {
             Kind::Hello => check_hello(&decode::<proto::Hello>(metadata)?),
             Kind::Tell => {
                 let tell = decode::<proto::Tell>(metadata)?;
-                if let Some(asker) = self.asks.lock().remove(&descriptor.call) {
+                if let Some(asker) = self.asks.lock().as_mut().and_then(|asks| asks.remove(&descriptor.call)) {
                     let _ = asker.send(tell);
                 }
                 Ok(())
@@ -360,6 +365,19 @@ fn check_hello(hello: &proto::Hello) -> Result<(), BadFrame> {
     bad(format!("the worker speaks format {}, the engine {FORMAT_VERSION}; install one samovar in both", hello.version))
 }
 
+/// Refuse a call that the worker would take for a bad frame.
+pub(super) fn check_size(message: &proto::Call) -> Result<(), BadFrame> {
+    if let Some(tensor) = message.tensors.iter().find(|tensor| tensor.length > MAX_TENSOR_BYTES) {
+        return bad(format!("a stacked tensor of {} bytes, at most {MAX_TENSOR_BYTES}", tensor.length));
+    }
+    match message.encoded_len() {
+        length if length > MAX_METADATA_BYTES as usize => {
+            bad(format!("metadata of {length} bytes, at most {MAX_METADATA_BYTES}"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Decode a message that may come from anybody.
 pub fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, BadFrame> {
     M::decode(bytes).or_else(|error| bad(format!("metadata: {error}")))
@@ -389,40 +407,4 @@ async fn read_inline_end(
         outputs.push(Tensor { datatype: reference.datatype, shape: reference.shape, data: data.into() });
     }
     Ok(Fetched { end, outputs })
-}
-
-/// Write queued frames until the worker is gone or the link is dropped.
-async fn write_frames(socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Outgoing>) {
-    while let Some(frame) = frames.recv().await {
-        if write_frame(&socket, &frame).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn write_frame(socket: &OwnedWriteHalf, frame: &Outgoing) -> io::Result<()> {
-    let head = frame.head();
-    let mut descriptors: &[OwnedFd] = &frame.descriptors;
-    let mut rest: &[u8] = &head;
-    let mut tensors = frame.tensors.iter();
-    loop {
-        while !rest.is_empty() {
-            socket.writable().await?;
-            let stream: &UnixStream = socket.as_ref();
-            match stream
-                .try_io(tokio::io::Interest::WRITABLE, || socket::send_with_descriptors(stream, rest, descriptors))
-            {
-                Ok(sent) => {
-                    rest = &rest[sent..];
-                    descriptors = &[];
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match tensors.next() {
-            Some(tensor) => rest = tensor,
-            None => return Ok(()),
-        }
-    }
 }

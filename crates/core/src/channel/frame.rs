@@ -10,6 +10,8 @@ use crate::tensor::{Datatype, MAX_RANK, MAX_TENSOR_BYTES, byte_size, count_bytes
 pub const DESCRIPTOR_BYTES: usize = 64;
 /// Most bytes of a metadata message.
 pub const MAX_METADATA_BYTES: u32 = 64 << 20;
+/// Most bytes of the metadata of an END: decoding it may take 32 times as much.
+pub const MAX_END_METADATA_BYTES: u32 = 1 << 20;
 /// Most tensors of a frame: 1,024 inputs.
 pub const MAX_TENSORS: usize = 1_024;
 
@@ -68,7 +70,7 @@ pub const FLAG_FAILED: u8 = 4;
 const ALL_FLAGS: u8 = FLAG_TENSOR | FLAG_RELEASED | FLAG_FAILED;
 
 /// Why a frame was refused. It costs the worker that sent it, nobody else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BadFrame(pub String);
 
 impl fmt::Display for BadFrame {
@@ -213,8 +215,9 @@ impl Descriptor {
         if self.flags & !ALL_FLAGS != 0 || reserved.iter().any(|byte| *byte != 0) {
             return bad(format!("unknown flags {:#x} or reserved bytes that are not zero", self.flags));
         }
-        if self.metadata_length > MAX_METADATA_BYTES {
-            return bad(format!("metadata of {} bytes, at most {MAX_METADATA_BYTES}", self.metadata_length));
+        let limit = if self.kind == Kind::End { MAX_END_METADATA_BYTES } else { MAX_METADATA_BYTES };
+        if self.metadata_length > limit {
+            return bad(format!("metadata of {} bytes, at most {limit}", self.metadata_length));
         }
         if usize::from(self.tensor_count) > MAX_TENSORS {
             return bad(format!("{} tensors, at most {MAX_TENSORS}", self.tensor_count));

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::engine::{Fetched, OutCall, Outbox, Signature, Transport};
+use super::engine::{Fetched, OutCall, Signature, Transport, check_size};
 use super::frame::{BadFrame, Descriptor, Kind, bad, inline_reference};
+use super::outbox::Outbox;
 use super::proto;
 use super::socket::Outgoing;
 
@@ -21,6 +22,7 @@ impl Transport for InlineTransport {
         descriptor.rows = call.rows;
         descriptor.tensor_count = call.inputs.len() as u16;
         let message = proto::Call { items: call.items, tensors, unstacked: false };
+        check_size(&message)?;
         let tensors = call.inputs.into_iter().flat_map(|input| input.pieces).collect();
         outbox.send(Outgoing { tensors, ..Outgoing::new(descriptor, &message) });
         Ok(())
@@ -32,6 +34,10 @@ impl Transport for InlineTransport {
 
     fn has_started(&self, _call: u64) -> bool {
         true
+    }
+
+    fn request_bytes(&self) -> u64 {
+        0
     }
 
     fn ended(&self, _outbox: &Outbox, _call: u64, _is_released: bool) {}

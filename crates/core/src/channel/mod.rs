@@ -6,6 +6,7 @@ pub mod arena;
 pub mod engine;
 pub mod frame;
 pub mod inline;
+pub mod outbox;
 pub mod ring;
 pub mod segments;
 pub mod shm;

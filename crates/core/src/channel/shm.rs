@@ -11,13 +11,14 @@ use prost::Message;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::arena::{Arena, Range};
-use super::engine::{Fetched, OutCall, Outbox, Signature, Transport, decode};
+use super::engine::{Fetched, OutCall, Signature, Transport, check_size, decode};
 use super::frame::{BadFrame, Descriptor, FLAG_TENSOR, Kind, Reference, bad, shm_reference};
+use super::outbox::Outbox;
 use super::ring::{CONTROL_BYTES, CallSlot, Consumer, Direction, Producer};
 use super::segments::{Access, Mapping, Slice, create};
 use super::socket::Outgoing;
 use super::{ALIGNMENT, align, proto};
-use crate::tensor::{Datatype, Tensor};
+use crate::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor};
 
 /// Ordinary segments; what is larger gets a segment of its own. Pages cost nothing before they are touched.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -62,6 +63,8 @@ struct State {
 #[derive(Debug)]
 struct OpenCall {
     range: Range,
+    /// Its RELEASE came before its END: they took different ways, ring and socket.
+    is_released: bool,
     /// `None`: it went through the socket because the ring was full.
     slot: Option<CallSlot>,
 }
@@ -128,8 +131,11 @@ impl ShmTransport {
         descriptor.generation = generation;
         descriptor.offset = (offset / ALIGNMENT) as u32;
         // The worker reads it before it next needs memory; waking it for this would cost a context switch per call.
-        if !matches!(self.state.lock().producer.push(&descriptor.encode()), Ok(true)) {
-            outbox.send(Outgoing::bare(descriptor));
+        let pushed = self.state.lock().producer.push(&descriptor.encode());
+        match pushed {
+            Ok(true) => {}
+            Ok(false) => outbox.send(Outgoing::bare(descriptor)),
+            Err(fault) => outbox.refuse(fault),
         }
     }
 
@@ -206,13 +212,14 @@ impl Layout {
 
 impl Transport for ShmTransport {
     fn send_call(&self, outbox: &Outbox, mut call: OutCall) -> Result<(), BadFrame> {
-        let is_fast = call.is_fast && call.inputs[0].length() <= u64::from(u32::MAX);
+        let is_fast = call.is_fast && call.inputs[0].length() <= MAX_TENSOR_BYTES;
         let references = if is_fast { &[] } else { call.inputs.as_slice() };
         let tensors =
             references.iter().map(|i| shm_reference((u32::MAX, u32::MAX, 0), i.length(), i.datatype, &i.shape));
         let mut message =
             proto::Call { items: std::mem::take(&mut call.items), tensors: tensors.collect(), unstacked: false };
         let layout = Layout::new(&call, &mut message);
+        check_size(&message)?;
         let (range, mapping) = self.allocate(outbox, layout.total)?;
         for (reference, offset) in message.tensors.iter_mut().zip(&layout.tensors) {
             reference.segment = range.segment;
@@ -249,8 +256,12 @@ impl Transport for ShmTransport {
         }
         let must_wake = {
             let mut state = self.state.lock();
-            let slot = state.producer.push_call(&descriptor.encode())?;
-            state.open.insert(call.call, OpenCall { range, slot });
+            // A worker that broke its ring is ended; the call is then lost like every other that it had.
+            let slot = state.producer.push_call(&descriptor.encode()).unwrap_or_else(|fault| {
+                outbox.refuse(fault);
+                None
+            });
+            state.open.insert(call.call, OpenCall { range, is_released: false, slot });
             if slot.is_none() {
                 outbox.send(Outgoing::bare(descriptor));
             }
@@ -281,13 +292,17 @@ impl Transport for ShmTransport {
         state.open.get(&call).is_none_or(|open| open.slot.is_none_or(|slot| state.producer.has_started(slot)))
     }
 
+    fn request_bytes(&self) -> u64 {
+        self.state.lock().arena.used()
+    }
+
     fn ended(&self, outbox: &Outbox, call: u64, is_released: bool) {
         let mut state = self.state.lock();
         let Some(open) = state.open.remove(&call) else { return };
         if let Some(slot) = open.slot {
             state.producer.free_slot(slot);
         }
-        if is_released {
+        if is_released || open.is_released {
             state.free(outbox, open.range);
         } else {
             state.held.insert(call, open.range);
@@ -296,13 +311,15 @@ impl Transport for ShmTransport {
 
     fn released(&self, outbox: &Outbox, descriptor: &Descriptor) -> Result<(), BadFrame> {
         let mut state = self.state.lock();
-        match state.held.remove(&descriptor.call) {
-            Some(range) if range.generation == descriptor.generation => {
-                state.free(outbox, range);
-                Ok(())
+        let refusal = || bad(format!("RELEASE of call {} that holds nothing", descriptor.call));
+        match (state.held.remove(&descriptor.call), state.open.get_mut(&descriptor.call)) {
+            (Some(range), _) if range.generation == descriptor.generation => state.free(outbox, range),
+            (None, Some(open)) if open.range.generation == descriptor.generation && !open.is_released => {
+                open.is_released = true;
             }
-            _ => bad(format!("RELEASE of call {} that holds nothing", descriptor.call)),
+            _ => return refusal(),
         }
+        Ok(())
     }
 
     fn segment(&self, outbox: &Outbox, wish: &proto::Segment) -> Result<(), BadFrame> {

@@ -56,7 +56,9 @@ pub struct Version {
 struct Core {
     scheduler: Scheduler<Part>,
     instances: Vec<InstanceSlot>,
-    /// What new requests are answered, while they are not taken.
+    /// No instance has been up yet.
+    is_loading: bool,
+    /// What new requests are answered from now on.
     closed: Option<Error>,
     /// The moment for which the timer is set.
     timer: Nanos,
@@ -98,7 +100,8 @@ impl Version {
         let core = Core {
             scheduler: Scheduler::new(policy, limits, instances, concurrency),
             instances: vec![InstanceSlot::default(); instances],
-            closed: Some(not_ready(&spec.name, "is still loading")),
+            is_loading: true,
+            closed: None,
             timer: NEVER,
         };
         let version = Arc::new(Self {
@@ -127,7 +130,7 @@ impl Version {
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferResponse, Error> {
         // A version that takes nothing says so first: of one that could not be described no input is known.
         let admitted =
-            admit(&self.spec, request).map_err(|error| self.core.lock().closed.clone().unwrap_or(error))?;
+            admit(&self.spec, request).map_err(|error| self.check_open(&self.core.lock()).err().unwrap_or(error))?;
         let max_rows = u64::from(if self.spec.batch_axis { self.spec.options.max_batch_size.max(1) } else { 1 });
         let rows = admitted.accepted.rows;
         let parts = self.parts(rows, max_rows)?;
@@ -160,9 +163,7 @@ impl Version {
 
     /// Would a request succeed now? The error says why not.
     pub fn ready(&self) -> Result<(), Error> {
-        if let Some(error) = &self.core.lock().closed {
-            return Err(error.clone());
-        }
+        self.check_open(&self.core.lock())?;
         if self.life.lock().is_ready() { Ok(()) } else { Err(not_ready(&self.name, "is restarting")) }
     }
 
@@ -184,7 +185,7 @@ impl Version {
             let mut core = self.core.lock();
             core.instances[instance] = InstanceSlot { link: Some(link), pid: Some(pid), finished_calls: 0 };
             core.scheduler.instance_up(instance);
-            core.closed = core.closed.take().filter(|error| error.code != Code::NotReady);
+            core.is_loading = false;
             self.dispatch(&mut core, now())
         };
         self.perform(actions);
@@ -217,18 +218,23 @@ impl Version {
             item.request.pending.fail(Error::new(Code::PoisonItem, text));
         }
         self.perform(actions);
+        self.notify_if_idle();
         report
     }
 
-    /// Take no new requests, and answer those that wait with `error` if `is_final`.
+    /// Take no new requests; if `is_final`, answer those that wait and those that run with `error`.
     pub fn close(self: &Arc<Self>, error: Error, is_final: bool) {
-        let waiting = {
+        let (waiting, running) = {
             let mut core = self.core.lock();
             core.closed = Some(error.clone());
-            if is_final { core.scheduler.drain() } else { Vec::new() }
+            if is_final { (core.scheduler.drain(), core.scheduler.abandon()) } else { Default::default() }
         };
         for item in waiting {
             item.request.pending.fail(error.clone());
+        }
+        for left in running {
+            left.request.pending.fail(error.clone());
+            self.leave(&left);
         }
         self.idle.notify_waiters();
     }
@@ -294,10 +300,16 @@ impl Version {
         Err(Error::new(Code::InvalidInput, text))
     }
 
-    fn check_room(&self, core: &Core, parts: usize, bytes: u64) -> Result<(), Error> {
-        if let Some(error) = &core.closed {
-            return Err(error.clone());
+    fn check_open(&self, core: &Core) -> Result<(), Error> {
+        match &core.closed {
+            Some(error) => Err(error.clone()),
+            None if core.is_loading => Err(not_ready(&self.name, "is still loading")),
+            None => Ok(()),
         }
+    }
+
+    fn check_room(&self, core: &Core, parts: usize, bytes: u64) -> Result<(), Error> {
+        self.check_open(core)?;
         if core.scheduler.has_room(parts, bytes) {
             return Ok(());
         }

@@ -68,6 +68,7 @@ impl Version {
                 self.dispatch(&mut core, now())
             };
             self.perform(actions);
+            self.notify_if_idle();
         } else if expired.is_call_abandoned {
             link.cancel(call);
         }

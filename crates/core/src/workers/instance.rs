@@ -14,6 +14,8 @@ use crate::version::{InstanceSink, Version};
 
 /// How long a worker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// The same where a call outlived the drain time: most models do nothing beside a call.
+const HURRIED_GOODBYE: Duration = Duration::from_millis(500);
 
 /// Told of every transition.
 pub trait Observer: Send + Sync + std::fmt::Debug {
@@ -232,7 +234,8 @@ impl Crew {
             worker.link.end_worker();
             worker.exited().await;
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let limit = if self.version.is_idle() { GOODBYE } else { HURRIED_GOODBYE };
+        let _ = tokio::time::timeout(limit, goodbye).await;
         worker.kill();
         worker.exited().await;
     }

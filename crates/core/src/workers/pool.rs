@@ -19,6 +19,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     spares: VecDeque<Worker>,
+    /// Every worker that was started and may still run, whoever has it.
+    all: Vec<Worker>,
     starting: usize,
     is_filling: bool,
     /// Modules that every spare has imported: what the loaded runtimes need.
@@ -40,7 +42,7 @@ impl Pool {
             match spare {
                 Some(worker) if worker.has_exited() => {}
                 Some(worker) => return Ok(worker),
-                None => return self.spawner.spawn().await,
+                None => return self.spawn().await,
             }
         }
     }
@@ -51,14 +53,18 @@ impl Pool {
         self.top_up();
     }
 
-    /// Stop keeping a reserve and end it.
-    pub fn drain(&self) {
-        let spares = {
+    /// Stop keeping a reserve, and end every worker that still runs.
+    pub async fn end(&self) {
+        let all = {
             let mut state = self.state.lock();
             state.is_filling = false;
-            std::mem::take(&mut state.spares)
+            state.spares.clear();
+            std::mem::take(&mut state.all)
         };
-        spares.iter().for_each(Worker::kill);
+        all.iter().for_each(Worker::kill);
+        for worker in all {
+            worker.exited().await;
+        }
     }
 
     /// Let spares import a module too.
@@ -85,8 +91,16 @@ impl Pool {
         }
     }
 
+    async fn spawn(&self) -> io::Result<Worker> {
+        let worker = self.spawner.spawn().await?;
+        let mut state = self.state.lock();
+        state.all.retain(|worker| !worker.has_exited());
+        state.all.push(worker.clone());
+        Ok(worker)
+    }
+
     async fn add_spare(self: Arc<Self>) {
-        let spawned = self.spawner.spawn().await;
+        let spawned = self.spawn().await;
         let worker = {
             let mut state = self.state.lock();
             state.starting -= 1;

@@ -76,8 +76,8 @@ struct Started {
     socket: UnixStream,
 }
 
-/// Starts workers from one thread that lives as long as the engine: a worker dies with the thread that started it
-/// (`PR_SET_PDEATHSIG`).
+/// Starts workers from one thread that lives as long as the engine: a worker takes the end of the thread that started
+/// it for the end of the engine (`PR_SET_PDEATHSIG`).
 #[derive(Debug, Clone)]
 pub struct Spawner {
     orders: mpsc::Sender<Order>,

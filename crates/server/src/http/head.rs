@@ -60,7 +60,7 @@ impl<'a> Head<'a> {
 
     /// `unsupported_media_type` for a body that is neither JSON nor JSON with blobs, or that is compressed.
     ///
-    /// `text/plain` and forms, which a page of any origin may send unasked, are not taken; pickles never are.
+    /// `text/plain` and multipart forms, which a page of any origin may send unasked, are not taken; pickles never are.
     pub(super) fn check_content(&self) -> Result<(), Error> {
         let refuse = |what: &str, got: &HeaderValue, want: &str| {
             let got = echo(&String::from_utf8_lossy(got.as_bytes()));

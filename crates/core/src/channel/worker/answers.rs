@@ -9,12 +9,13 @@ use super::{CallFrame, Output, RETAINED_BYTES, SharedMemory, WorkerEnd};
 use crate::channel::arena::Range;
 use crate::channel::engine::Signature;
 use crate::channel::frame::{
-    Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, inline_reference, shm_reference,
+    Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, MAX_END_METADATA_BYTES, inline_reference, shm_reference,
 };
 use crate::channel::segments::Mapping;
 use crate::channel::shm::wake;
 use crate::channel::socket::Outgoing;
 use crate::channel::{ALIGNMENT, align, proto};
+use crate::tensor::{MAX_RANK, MAX_TENSOR_BYTES};
 
 /// Why an answer could not be sent.
 #[derive(Debug)]
@@ -25,14 +26,19 @@ impl WorkerEnd {
     /// answer is that.
     pub fn finish(&self, mut call: CallFrame, outputs: &[Output<'_>]) {
         let mut descriptor = self.close(&mut call);
+        let is_too_large =
+            |output: &Output<'_>| output.data.len() as u64 > MAX_TENSOR_BYTES || output.shape.len() > MAX_RANK;
         match &self.shm {
+            _ if outputs.iter().any(is_too_large) => {
+                let text = format!("an output has at most {MAX_TENSOR_BYTES} bytes and {MAX_RANK} axes; return less");
+                self.refuse_output(descriptor, text);
+            }
             Some(shm) => {
                 if self.finish_shm(shm, &mut descriptor, outputs).is_err() {
                     let bytes: usize = outputs.iter().map(|output| output.data.len()).sum();
-                    let message =
+                    let text =
                         format!("the engine grants no memory for outputs of {bytes} bytes; return less per call");
-                    let kind = proto::failure::Kind::Output as i32;
-                    self.send_failure(descriptor, proto::Failure { kind, message, ..proto::Failure::default() });
+                    self.refuse_output(descriptor, text);
                 }
             }
             None => {
@@ -53,8 +59,16 @@ impl WorkerEnd {
         self.send_failure(descriptor, failure);
     }
 
-    pub(super) fn send_failure(&self, mut descriptor: Descriptor, failure: proto::Failure) {
+    fn refuse_output(&self, descriptor: Descriptor, message: String) {
+        let kind = proto::failure::Kind::Output as i32;
+        self.send_failure(descriptor, proto::Failure { kind, message, ..proto::Failure::default() });
+    }
+
+    pub(super) fn send_failure(&self, mut descriptor: Descriptor, mut failure: proto::Failure) {
         descriptor.flags |= FLAG_FAILED;
+        for text in [&mut failure.class_name, &mut failure.message, &mut failure.traceback] {
+            text.truncate(text.floor_char_boundary(MAX_END_METADATA_BYTES as usize / 4));
+        }
         let _ = self.send(&Outgoing::new(descriptor, &proto::End { failure: Some(failure), tensors: Vec::new() }));
     }
 
@@ -152,12 +166,19 @@ impl WorkerEnd {
         }
     }
 
-    pub(super) fn not_started(&self, descriptor: &Descriptor) {
-        let mut end = Descriptor::new(Kind::End, descriptor.call);
-        end.instance = descriptor.instance;
+    pub(super) fn not_started(&self, call: u64, instance: u32) {
+        self.cancelled.lock().running.remove(&call);
+        let mut end = Descriptor::new(Kind::End, call);
+        end.instance = instance;
         end.flags = FLAG_FAILED | FLAG_RELEASED;
         let failure = proto::Failure { kind: proto::failure::Kind::NotStarted as i32, ..proto::Failure::default() };
         let _ = self.send(&Outgoing::new(end, &proto::End { failure: Some(failure), tensors: Vec::new() }));
+    }
+
+    /// Bytes of answer memory that the engine has not given back, as far as this end has heard.
+    #[must_use]
+    pub fn answer_bytes(&self) -> u64 {
+        self.segments.lock().arena.used()
     }
 
     pub(super) fn answer_released(&self, descriptor: &Descriptor) {
@@ -169,7 +190,7 @@ impl WorkerEnd {
 /// The rows of the one output, if they and the signature say its whole shape.
 fn fast_rows(signature: &Signature, outputs: &[Output<'_>]) -> Option<u32> {
     let [output] = outputs else { return None };
-    if !Signature::is_fast(&signature.outputs) || output.data.len() as u64 > u64::from(u32::MAX) {
+    if !Signature::is_fast(&signature.outputs) || output.data.len() as u64 > MAX_TENSOR_BYTES {
         return None;
     }
     let rows = if signature.batch_axis { u32::try_from(*output.shape.first()?).ok()? } else { 1 };

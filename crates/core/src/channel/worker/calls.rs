@@ -1,6 +1,7 @@
 //! The input side of a call: views of the engine's memory, and the news that they are gone.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -102,7 +103,16 @@ impl WorkerEnd {
         let end = references.iter().filter_map(|r| r.place.map(|place| place.2 + r.length)).max().unwrap_or(place.2);
         let range =
             Range { segment: place.0, generation: place.1, offset: place.2, length: end.saturating_sub(place.2) };
-        let copies = self.held_bytes.load(Ordering::Relaxed) > MAX_HELD_BYTES;
+        let copies = self.holds_too_much();
+        if copies && !self.has_warned.swap(true, Ordering::Relaxed) {
+            // The engine logs what comes here under the model's name.
+            let _ = writeln!(
+                io::stderr(),
+                "warning: the model keeps more than {} MiB of inputs beyond their calls, so inputs are copied from now \
+                 on; keep less of them",
+                MAX_HELD_BYTES >> 20
+            );
+        }
         let owner = Arc::new(InputRange {
             end: Arc::downgrade(self),
             call: descriptor.call,
@@ -128,8 +138,7 @@ impl WorkerEnd {
         inputs: Vec<Input>,
         range: Option<Arc<InputRange>>,
     ) -> CallFrame {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        self.cancelled.lock().running.insert(descriptor.call, Arc::clone(&cancelled));
+        let cancelled = Arc::clone(self.cancelled.lock().running.entry(descriptor.call).or_default());
         CallFrame {
             call: descriptor.call,
             instance: descriptor.instance,
@@ -138,6 +147,7 @@ impl WorkerEnd {
             inputs,
             cancelled,
             began: now(),
+            deadline: descriptor.deadline,
             range,
         }
     }

@@ -10,6 +10,7 @@ mod thread;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use self::calls::InputRange;
-use self::thread::{die_with, end_process_group};
+use self::thread::{end_process_group, wake_at_end_of};
 use super::arena::Arena;
 use super::engine::{Signature, decode};
 use super::frame::{BadFrame, Descriptor, Kind, bad};
@@ -79,6 +80,7 @@ pub struct CallFrame {
     /// Set once nobody waits for the answer.
     pub cancelled: Arc<AtomicBool>,
     began: Nanos,
+    deadline: Nanos,
     range: Option<Arc<InputRange>>,
 }
 
@@ -98,6 +100,8 @@ pub struct Output<'a> {
 pub struct WorkerEnd {
     /// Process id of the engine, by its own word.
     engine: u32,
+    /// The engine is the parent of this process, and the end of either is the end of both.
+    is_child: AtomicBool,
     socket: OwnedFd,
     /// Serialises frames on the socket.
     writing: Mutex<()>,
@@ -111,6 +115,8 @@ pub struct WorkerEnd {
     /// Signalled when `segments` changed.
     granted: Condvar,
     held_bytes: AtomicU64,
+    /// The model was told that it keeps too much.
+    has_warned: AtomicBool,
     shm: Option<SharedMemory>,
     /// Calls whose descriptor came through the socket because the ring was full.
     strays: Mutex<VecDeque<Descriptor>>,
@@ -147,7 +153,8 @@ impl WorkerEnd {
         let nothing = std::fs::File::open("/dev/null")?;
         rustix::stdio::dup2_stdin(&nothing)?;
         let end = Self::connect(socket, end_process_group)?;
-        die_with(end.engine)?;
+        wake_at_end_of(end.engine)?;
+        end.is_child.store(true, Ordering::Relaxed);
         Ok(end)
     }
 
@@ -175,6 +182,7 @@ impl WorkerEnd {
         };
         let end = Arc::new(Self {
             engine: hello.pid,
+            is_child: AtomicBool::new(false),
             socket,
             writing: Mutex::default(),
             work,
@@ -185,6 +193,7 @@ impl WorkerEnd {
             segments: Mutex::default(),
             granted: Condvar::new(),
             held_bytes: AtomicU64::new(0),
+            has_warned: AtomicBool::new(false),
             shm,
             strays: Mutex::default(),
         });
@@ -197,7 +206,8 @@ impl WorkerEnd {
         end.send(&Outgoing::new(Descriptor::new(Kind::Hello, 0), &message))?;
         let reader = Arc::clone(&end);
         std::thread::Builder::new().name("samovar-io".into()).spawn(move || {
-            reader.read_socket();
+            // A thread that panicked is deaf; nobody would end the worker.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| reader.read_socket()));
             engine_gone();
         })?;
         Ok(end)
@@ -238,14 +248,25 @@ impl WorkerEnd {
     pub fn take(self: &Arc<Self>) -> Result<Option<Incoming>, BadFrame> {
         let _ = rustix::io::read(&self.work, &mut [0_u8; 8]);
         loop {
-            if let Some(incoming) = self.inbox.lock().pop_front() {
-                return Ok(Some(incoming));
+            let incoming = self.inbox.lock().pop_front();
+            match incoming {
+                Some(Incoming::Call(mut call)) => {
+                    call.began = now();
+                    if call.began < call.deadline && !call.cancelled.load(Ordering::Acquire) {
+                        return Ok(Some(Incoming::Call(call)));
+                    }
+                    self.not_started(call.call, call.instance);
+                    continue;
+                }
+                Some(ask) => return Ok(Some(ask)),
+                None => {}
             }
             let Some(shm) = &self.shm else { return Ok(None) };
             let stray = self.strays.lock().pop_front();
             if let Some(descriptor) = stray {
-                if now() >= descriptor.deadline {
-                    self.not_started(&descriptor);
+                let is_cancelled = self.is_cancelled(descriptor.call);
+                if is_cancelled || now() >= descriptor.deadline {
+                    self.not_started(descriptor.call, descriptor.instance);
                     continue;
                 }
                 return self.open_call(&descriptor).map(|call| Some(Incoming::Call(call)));
@@ -266,11 +287,19 @@ impl WorkerEnd {
                 }
                 Kind::Call if now() >= descriptor.deadline => {
                     if consumer.refuse(&entry) {
-                        self.not_started(&descriptor);
+                        self.not_started(descriptor.call, descriptor.instance);
                     }
                     false
                 }
-                Kind::Call => consumer.claim(&entry),
+                Kind::Call => {
+                    // Known before it is claimed: from then on a CANCEL may come.
+                    self.cancelled.lock().running.entry(descriptor.call).or_default();
+                    let is_claimed = consumer.claim(&entry);
+                    if !is_claimed {
+                        self.cancelled.lock().running.remove(&descriptor.call);
+                    }
+                    is_claimed
+                }
                 kind => return bad(format!("{kind:?} in the ring")),
             };
             consumer.acknowledge();
@@ -279,6 +308,10 @@ impl WorkerEnd {
                 return self.open_call(&descriptor).map(|call| Some(Incoming::Call(call)));
             }
         }
+    }
+
+    fn is_cancelled(&self, call: u64) -> bool {
+        self.cancelled.lock().running.get(&call).is_some_and(|flag| flag.load(Ordering::Acquire))
     }
 
     /// Answer a question.

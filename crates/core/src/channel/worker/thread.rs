@@ -1,10 +1,11 @@
 //! The thread that reads the socket: memory, questions, cancellations, and the end of the engine.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{Incoming, Input, WorkerEnd};
@@ -14,14 +15,16 @@ use crate::channel::proto;
 use crate::channel::segments::open;
 use crate::channel::shm::wake;
 use crate::channel::socket::{self, receive_exact};
-use crate::clock::now;
 use crate::tensor::TensorSpec;
+
+/// How long the socket may be silent before the worker looks whether its parent is still the engine.
+const PARENT_CHECK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 impl WorkerEnd {
     /// Read the socket until the engine is gone.
     pub(super) fn read_socket(self: Arc<Self>) {
         let outcome = loop {
-            match socket::receive(&self.socket) {
+            match self.await_frame().and_then(|()| socket::receive(&self.socket)) {
                 Ok((descriptor, metadata, descriptors)) => {
                     if let Err(error) = self.handle(&descriptor, &metadata, descriptors) {
                         break error;
@@ -31,7 +34,22 @@ impl WorkerEnd {
             }
         };
         if outcome.kind() != io::ErrorKind::UnexpectedEof && outcome.kind() != io::ErrorKind::ConnectionReset {
-            eprintln!("samovar worker: {outcome}");
+            // Not eprintln, which panics where nobody reads any more.
+            let _ = writeln!(io::stderr(), "samovar worker: {outcome}");
+        }
+    }
+
+    /// Wait for something to read; `UnexpectedEof` when the engine is gone and somebody else keeps the socket open.
+    fn await_frame(&self) -> io::Result<()> {
+        loop {
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&PARENT_CHECK)) {
+                Ok(0) if self.is_child.load(Ordering::Relaxed) && !is_parent(self.engine) => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
@@ -63,7 +81,10 @@ impl WorkerEnd {
                 }
             }
             Kind::Release => self.answer_released(descriptor),
-            Kind::Call if descriptor.segment != 0 => self.strays.lock().push_back(*descriptor),
+            Kind::Call if descriptor.segment != 0 => {
+                self.cancelled.lock().running.entry(descriptor.call).or_default();
+                self.strays.lock().push_back(*descriptor);
+            }
             Kind::Call => self.receive_inline(descriptor, &decode(metadata).map_err(socket::invalid)?)?,
             kind => return Err(socket::invalid(BadFrame(format!("{kind:?} from the engine")))),
         }
@@ -100,10 +121,6 @@ impl WorkerEnd {
             receive_exact(self.socket.as_fd(), &mut data, &mut Vec::new())?;
             inputs.push(Input { datatype: reference.datatype, shape: reference.shape, data: data.into() });
         }
-        if now() >= descriptor.deadline {
-            self.not_started(descriptor);
-            return Ok(());
-        }
         let call = self.claimed(descriptor, message.items.clone(), inputs, None);
         self.inbox.lock().push_back(Incoming::Call(call));
         Ok(())
@@ -130,12 +147,17 @@ pub(super) fn end_process_group() {
     let _ = rustix::process::kill_process(own, Signal::KILL);
 }
 
-/// Ask the kernel to kill this process when the engine's thread that started it ends: the second line behind the
-/// socket. If `engine` is not the parent, it ended before the kernel was asked, and nothing would ever come.
-pub(super) fn die_with(engine: u32) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    match rustix::process::getppid() {
-        Some(parent) if parent.as_raw_nonzero().get() as u32 == engine => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::NotConnected, "the engine that started this worker is gone")),
+/// Ask the kernel to continue this process, should it be stopped, when the engine's thread that started it ends: only
+/// what runs can end its children. SIGKILL would come before the socket ends and leave them behind.
+/// If `engine` is not the parent, it ended before the kernel was asked, and nothing would ever come.
+pub(super) fn wake_at_end_of(engine: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::CONT))?;
+    if is_parent(engine) {
+        return Ok(());
     }
+    Err(io::Error::new(io::ErrorKind::NotConnected, "the engine that started this worker is gone"))
+}
+
+fn is_parent(engine: u32) -> bool {
+    rustix::process::getppid().is_some_and(|parent| parent.as_raw_nonzero().get() as u32 == engine)
 }
