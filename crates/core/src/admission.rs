@@ -6,8 +6,11 @@ use crate::clock::{NEVER, Nanos, nanos};
 use crate::config::VersionSpec;
 use crate::error::{Code, Error, echo};
 use crate::pending::Accepted;
-use crate::request::InferRequest;
+use crate::request::{InferRequest, Parameter, Parameters};
 use crate::tensor::{MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements};
+
+/// Names and values of one request's parameters together.
+const MAX_PARAMETER_BYTES: usize = 64 << 10;
 
 /// A request that fits its version.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct Admitted {
 /// Check `request` against `spec`. Errors: `invalid_input`, `unknown_output`.
 pub fn admit(spec: &VersionSpec, request: InferRequest) -> Result<Admitted, Error> {
     check_outputs(spec, &request.outputs)?;
+    check_parameters(spec, &request.parameters)?;
     let inputs = order_inputs(spec, request.inputs)?;
     let mut rows = None;
     let mut hasher = DefaultHasher::new();
@@ -59,6 +63,23 @@ pub fn admit(spec: &VersionSpec, request: InferRequest) -> Result<Admitted, Erro
 
 fn seconds(value: f64) -> Nanos {
     std::time::Duration::try_from_secs_f64(value).map_or(NEVER, nanos)
+}
+
+/// Parameters travel in the metadata of a call that many requests share, so none may fill it.
+fn check_parameters(spec: &VersionSpec, parameters: &Parameters) -> Result<(), Error> {
+    let length = |(name, value): &(String, Parameter)| match value {
+        Parameter::String(text) => name.len() + text.len(),
+        Parameter::Bool(_) | Parameter::Int(_) | Parameter::Double(_) => name.len(),
+    };
+    let bytes: usize = parameters.iter().map(length).sum();
+    if bytes <= MAX_PARAMETER_BYTES {
+        return Ok(());
+    }
+    let text = format!(
+        "the parameters for model {:?} hold {bytes} bytes, at most {MAX_PARAMETER_BYTES}; send what is large as an input",
+        spec.name
+    );
+    Err(Error::new(Code::InvalidRequest, text))
 }
 
 fn check_outputs(spec: &VersionSpec, wanted: &[String]) -> Result<(), Error> {

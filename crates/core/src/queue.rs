@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::clock::Nanos;
+use crate::tensor::MAX_TENSOR_BYTES;
 
 /// Number of an item within its version, in the order of arrival.
 pub type ItemId = u64;
@@ -146,21 +147,24 @@ impl<R> Queue<R> {
         Some(group)
     }
 
-    /// Take the oldest items of a lane that fit together in `max_rows`.
+    /// Take the oldest items of a lane that fit together in `max_rows` and in one tensor.
     pub fn take(&mut self, batch_key: u64, max_rows: u32) -> Vec<Item<R>> {
         let Some(lane) = self.lanes.get_mut(&batch_key) else { return Vec::new() };
         if let Some(oldest) = lane.items.front() {
             self.heads.remove(&oldest.id);
         }
         let mut batch = Vec::new();
-        let mut rows = 0_u64;
+        let (mut rows, mut bytes) = (0_u64, 0_u64);
         while let Some(item) = lane.items.front() {
-            let fits = rows + u64::from(item.rows) <= u64::from(max_rows) && item.is_shareable();
+            let fits = rows + u64::from(item.rows) <= u64::from(max_rows)
+                && bytes.saturating_add(item.cost) <= MAX_TENSOR_BYTES
+                && item.is_shareable();
             if !batch.is_empty() && !fits {
                 break;
             }
             let Some(item) = lane.items.pop_front() else { break };
             rows += u64::from(item.rows);
+            bytes = bytes.saturating_add(item.cost);
             let alone = !item.is_shareable();
             batch.push(item);
             if alone {
@@ -285,6 +289,18 @@ mod tests {
             assert_eq!(ids(&queue.take(7, 8)), [expected]);
         }
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_batch_never_makes_a_tensor_that_is_too_large() {
+        let mut queue = Queue::default();
+        for id in 1..=3 {
+            queue.insert(Item { cost: MAX_TENSOR_BYTES / 2, ..item(id, 1, 7) });
+        }
+        queue.insert(Item { cost: u64::MAX / 2, ..item(4, 1, 7) });
+        assert_eq!(ids(&queue.take(7, 8)), [1, 2]);
+        assert_eq!(ids(&queue.take(7, 8)), [3]);
+        assert_eq!(ids(&queue.take(7, 8)), [4]);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct Registry {
     routes: ArcSwap<BTreeMap<String, Versions>>,
     /// Serialises changes of `routes`, and holds versions that load in order to take over.
     incoming: Mutex<Vec<Arc<Deployed>>>,
+    /// Versions that end behind the back of whoever asked for it; the engine waits for them before it goes.
+    endings: Mutex<JoinSet<()>>,
     next_serial: AtomicU64,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
@@ -94,6 +96,7 @@ impl Registry {
         Arc::new(Self {
             routes: ArcSwap::default(),
             incoming: Mutex::default(),
+            endings: Mutex::default(),
             next_serial: AtomicU64::new(1),
             pool,
             metrics,
@@ -219,7 +222,7 @@ impl Registry {
             self.announce(&deployed.version);
             let (registry, deployed) = (Arc::clone(self), Arc::clone(deployed));
             let error = not_ready(&deployed.version.name, "is unloaded");
-            tokio::spawn(async move { registry.end(&deployed, deadline, error).await });
+            self.end_behind(async move { registry.end(&deployed, deadline, error).await });
         }
         !meant.is_empty()
     }
@@ -237,7 +240,14 @@ impl Registry {
             let registry = Arc::clone(self);
             ends.spawn(async move { registry.end(&deployed, deadline, shutting_down()).await });
         }
-        while ends.join_next().await.is_some() {}
+        let mut behind = std::mem::take(&mut *self.endings.lock());
+        while ends.join_next().await.is_some() || behind.join_next().await.is_some() {}
+    }
+
+    fn end_behind(&self, end: impl Future<Output = ()> + Send + 'static) {
+        let mut endings = self.endings.lock();
+        while endings.try_join_next().is_some() {}
+        endings.spawn(end);
     }
 
     async fn end(&self, deployed: &Deployed, deadline: Instant, error: Error) {
@@ -304,7 +314,7 @@ impl Observer for Registry {
             && let Some(over) = self.settle(version, state == State::Ready)
         {
             let drain_timeout = self.drain_timeout;
-            tokio::spawn(async move { replace(&over, drain_timeout).await });
+            self.end_behind(async move { replace(&over, drain_timeout).await });
         }
         self.announce(version);
     }

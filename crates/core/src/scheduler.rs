@@ -291,6 +291,18 @@ impl<R: Clone> Scheduler<R> {
         }
     }
 
+    /// A call that was sent ahead to a busy instance while another one has become free and nothing waits: with the
+    /// instance that holds it. To be taken back, so that no request waits for a neighbour's long call.
+    #[must_use]
+    pub fn stranded(&self) -> Option<(usize, CallId)> {
+        let is_free = |instance: &Instance| instance.is_up && instance.calls.len() < self.concurrency;
+        if self.instances.len() == 1 || !self.queue.is_empty() || !self.instances.iter().any(is_free) {
+            return None;
+        }
+        let ahead = |instance: &Instance| instance.calls.get(self.concurrency..)?.last().copied();
+        self.instances.iter().enumerate().find_map(|(index, instance)| Some((index, ahead(instance)?)))
+    }
+
     /// An instance can take calls.
     pub fn instance_up(&mut self, instance: usize) {
         self.instances[instance] = Instance { is_up: true, calls: Vec::new() };

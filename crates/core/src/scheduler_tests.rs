@@ -301,3 +301,22 @@ fn an_end_from_another_instance_is_unknown() {
     assert!(matches!(scheduler.end(1 - assignment.instance, assignment.call, Outcome::Finished), Ended::Unknown));
     assert!(matches!(scheduler.end(assignment.instance, assignment.call, Outcome::Finished), Ended::Answer(..)));
 }
+
+#[test]
+fn a_call_sent_ahead_is_stranded_when_another_instance_is_free() {
+    let mut scheduler = scheduler();
+    let assignments: Vec<_> = (0..3)
+        .map(|request| {
+            scheduler.submit(1, Arrival { rows: 4, ..arrival(request) });
+            scheduler.next(1).unwrap()
+        })
+        .collect();
+    assert_eq!(scheduler.stranded(), None);
+    let (ahead, busy) = (assignments[2].call, assignments[2].instance);
+    let other = assignments.iter().find(|assignment| assignment.instance != busy).unwrap();
+    scheduler.end(other.instance, other.call, Outcome::Finished);
+    assert_eq!(scheduler.stranded(), Some((busy, ahead)));
+    scheduler.revoke(ahead);
+    assert_eq!(scheduler.next(1).unwrap().instance, other.instance);
+    assert_eq!(scheduler.stranded(), None);
+}

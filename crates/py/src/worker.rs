@@ -59,7 +59,7 @@ impl WorkerChannel {
     }
 
     fn try_receive(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.convert(py, self.0.take())
+        self.convert(py, self.0.poll())
     }
 
     #[getter]

@@ -327,10 +327,17 @@ impl Version {
     fn dispatch(&self, core: &mut Core, now: Nanos) -> Actions {
         let expired = core.scheduler.expire(now);
         let mut sends = Vec::new();
-        while let Some(assignment) = core.scheduler.next(now) {
-            if let Some(link) = core.instances[assignment.instance].link.clone() {
-                sends.push((link, assignment));
+        loop {
+            while let Some(assignment) = core.scheduler.next(now) {
+                if let Some(link) = core.instances[assignment.instance].link.clone() {
+                    sends.push((link, assignment));
+                }
             }
+            let Some((instance, call)) = core.scheduler.stranded() else { break };
+            if !core.instances[instance].link.as_ref().is_some_and(|link| link.revoke(call)) {
+                break; // it has begun, or is still on its way
+            }
+            core.scheduler.revoke(call);
         }
         let wake = core.scheduler.next_wake();
         if wake < core.timer {

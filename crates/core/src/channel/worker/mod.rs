@@ -241,12 +241,22 @@ impl WorkerEnd {
                 return Ok(None);
             }
             let _ = poll(&mut [PollFd::new(&self.work, PollFlags::IN)], None);
+            self.clear_work();
         }
+    }
+
+    /// The next call or question, for an event loop that saw the work descriptor readable.
+    pub fn poll(self: &Arc<Self>) -> Result<Option<Incoming>, BadFrame> {
+        self.clear_work();
+        self.take()
+    }
+
+    fn clear_work(&self) {
+        let _ = rustix::io::read(&self.work, &mut [0_u8; 8]);
     }
 
     /// The next call or question. `None`: there is nothing, and the work descriptor becomes readable when there is.
     pub fn take(self: &Arc<Self>) -> Result<Option<Incoming>, BadFrame> {
-        let _ = rustix::io::read(&self.work, &mut [0_u8; 8]);
         loop {
             let incoming = self.inbox.lock().pop_front();
             match incoming {

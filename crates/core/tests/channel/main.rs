@@ -1,0 +1,12 @@
+//! Both ends of a channel against each other, and each end against a hostile peer.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod acts;
+mod calls;
+mod document;
+mod faults;
+mod harness;
+mod hostile_engine;
+mod hostile_worker;
+mod lifetimes;
+mod raw;
