@@ -98,7 +98,7 @@ class BytesShape:
 
 
 if TYPE_CHECKING:
-    Bytes = Annotated  # a type checker sees the array type alone, as with jaxtyping
+    from typing import Annotated as Bytes  # a type checker sees the array type alone, as with jaxtyping
 else:
 
     class Bytes:

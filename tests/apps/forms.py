@@ -12,18 +12,19 @@ class Several(NamedTuple):
     """Four outputs of different kinds, in this order."""
 
     doubled: Float32[np.ndarray, "batch n"]
-    count: Int32[np.ndarray, "batch"]
+    width: Int32[np.ndarray, "batch"]
     text: samovar.Bytes[np.ndarray, "batch 1"]
     cube: Int64[np.ndarray, "batch 2 2"]
 
 
 @samovar.model
 class Mixed:
-    """From numbers and a text per row: the numbers doubled, their count, the text reversed, a cube of zeros."""
+    """From numbers and a text per row: the numbers doubled, their number, the text reversed, a cube of zeros."""
 
     def predict(self, x: Float32[np.ndarray, "batch n"], name: samovar.Bytes[np.ndarray, "batch 1"]) -> Several:
         rows = len(x)
-        text = np.array([[row[0][::-1]] for row in name], object).reshape(rows, 1)
+        text: np.ndarray = np.empty((rows, 1), object)
+        text[:, 0] = [element[::-1] for element in name[:, 0]]
         return Several(x * 2, np.full(rows, x.shape[1], np.int32), text, np.zeros((rows, 2, 2), np.int64))
 
 

@@ -19,7 +19,7 @@ def channel_sockets() -> list[int]:
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(entry)
+            target = str(entry.readlink())
         except OSError:  # the descriptor that listed the folder
             continue
         if target.startswith("socket:"):

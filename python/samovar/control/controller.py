@@ -208,4 +208,4 @@ class Controller:
         if leaving:
             self._unloads.append(Unload(ticket, leaving))
         else:
-            self._engine.reply(ticket, f'no model "{name}" is loaded')
+            self._engine.reply(ticket, None if versions else f'no model "{name}" is loaded')

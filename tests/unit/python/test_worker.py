@@ -89,6 +89,7 @@ class FakeChannel:
 
     def _count(self) -> None:
         self._open -= 1
+        os.write(self._writer, b"x")
 
     def receive(self) -> Any:
         return self._messages.popleft() if self._messages else None
@@ -221,6 +222,20 @@ def test_async_calls_run_together_and_a_cancelled_one_ends(program: Program) -> 
     assert [answer[0] for answer in stuck.answers] == ["CancelledError"]
 
 
+def test_async_calls_beyond_the_concurrency_are_not_begun(program: Program) -> None:
+    body = """
+        self.running += 1
+        await asyncio.sleep(0)
+        most = self.running
+        self.running -= 1
+        return x * most
+    """
+    text = model(body.strip(), before="import asyncio", keyword="async def") + "    running = 0\n"
+    calls = [FakeCall(number, [1, 1]) for number in range(5)]
+    run(load(program(text), is_async=True, concurrency=2), *calls)
+    assert max(row for call in calls for row in call.rows()) == [2, 2]
+
+
 HOOKS = """
     def __init__(self):
         self.events = []
@@ -301,7 +316,7 @@ def test_lines_carry_the_requests_of_their_call_and_no_other(program: Program) -
     """
     before = "import asyncio\nfrom samovar.worker.lines import running\nseen = []"
     path = program(model(body.strip(), before=before, keyword="async def"))
-    run(load(path, is_async=True), FakeCall(1, [1, 0]), FakeCall(2, [2, 0]))
+    run(load(path, is_async=True, concurrency=2), FakeCall(1, [1, 0]), FakeCall(2, [2, 0]))
     from samovar.runtimes.python.importing import import_file
 
     seen = import_file(path).seen
