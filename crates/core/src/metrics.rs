@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::clock::Nanos;
@@ -43,7 +44,7 @@ pub struct Metrics {
     workers: GaugeVec,
     load: GaugeVec,
     version_state: GaugeVec,
-    process_cpu: GaugeVec,
+    process_cpu: CounterVec,
     process_resident: GaugeVec,
 }
 
@@ -95,6 +96,13 @@ pub struct VersionGauges {
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     let metric = IntCounterVec::new(Opts::new(format!("samovar_{name}"), help), labels).expect("a valid metric name");
+    registry.register(Box::new(metric.clone())).expect("metric names are unique");
+    metric
+}
+
+/// A counter that is read from elsewhere at each scrape: reset, then increased to what it is.
+fn seconds_counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+    let metric = CounterVec::new(Opts::new(format!("samovar_{name}"), help), labels).expect("a valid metric name");
     registry.register(Box::new(metric.clone())).expect("metric names are unique");
     metric
 }
@@ -153,7 +161,7 @@ impl Default for Metrics {
                 "1 for the state a version is in",
                 &["model", "version", "state"],
             ),
-            process_cpu: gauges(r, "process_cpu_seconds_total", "CPU time of a process", &["process"]),
+            process_cpu: seconds_counters(r, "process_cpu_seconds_total", "CPU time of a process", &["process"]),
             process_resident: gauges(r, "process_resident_bytes", "Resident memory of a process", &["process"]),
             registry: r.clone(),
         }
@@ -215,7 +223,7 @@ impl Metrics {
 
     fn measure_process(&self, name: &str, pid: u32) {
         if let Some((cpu_s, resident_bytes)) = process_usage(pid) {
-            self.process_cpu.with_label_values(&[name]).set(cpu_s);
+            self.process_cpu.with_label_values(&[name]).inc_by(cpu_s);
             self.process_resident.with_label_values(&[name]).set(resident_bytes);
         }
     }
