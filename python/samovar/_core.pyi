@@ -1,9 +1,22 @@
 """The extension module: the data plane for the engine process, the frame channel for a worker process."""
 
+import sys
 from collections.abc import Sequence
 from typing import final
 
 from typing_extensions import Buffer
+
+__all__ = [
+    "Ask",
+    "Call",
+    "Engine",
+    "TensorBuffer",
+    "WorkerChannel",
+    "__version__",
+    "check_settings",
+    "check_version",
+    "error_codes",
+]
 
 __version__: str
 
@@ -87,7 +100,9 @@ class Engine:
 class TensorBuffer:
     """Read-only bytes of one input; the memory is the client's bytes until the last view of it dies."""
 
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):  # 3.11 has the protocol, but no name for it
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
     def __len__(self) -> int: ...
 
 @final
