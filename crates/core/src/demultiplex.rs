@@ -18,8 +18,8 @@ pub fn rows_of(items: &[Item<Part>]) -> u64 {
 #[must_use]
 pub fn split_input(item: &Item<Part>, index: usize) -> Option<Bytes> {
     let pending = &item.request.pending;
-    let tensor = pending.inputs.get(index)?;
-    if u64::from(item.rows) == pending.rows {
+    let tensor = pending.accepted.inputs.get(index)?;
+    if u64::from(item.rows) == pending.accepted.rows {
         return Some(tensor.data.clone());
     }
     Rows::of(tensor)?.slice(tensor, item.request.first_row, u64::from(item.rows))

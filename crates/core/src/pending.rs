@@ -36,7 +36,7 @@ impl Responder {
 
 /// A request that passed the checks of its version.
 #[derive(Debug)]
-pub struct Pending {
+pub struct Accepted {
     /// Id for logs and errors.
     pub id: Arc<str>,
     /// Inputs in the order of the signature.
@@ -51,6 +51,13 @@ pub struct Pending {
     pub trace: Option<Arc<str>>,
     /// Answered by this moment.
     pub deadline: Nanos,
+}
+
+/// An accepted request on its way to its answer.
+#[derive(Debug)]
+pub struct Pending {
+    /// What was accepted.
+    pub accepted: Accepted,
     /// When its last item was sent to a worker.
     pub sent: AtomicU64,
     responder: Responder,
@@ -74,38 +81,13 @@ pub struct Part {
     pub first_row: u64,
 }
 
-/// What a request brings when it is accepted.
-#[derive(Debug)]
-pub struct Accepted {
-    /// Id for logs and errors.
-    pub id: Arc<str>,
-    /// Inputs in the order of the signature.
-    pub inputs: Vec<Tensor>,
-    /// Rows along the batch axis.
-    pub rows: u64,
-    /// Parameters for the model.
-    pub parameters: Parameters,
-    /// Names of the outputs wanted.
-    pub outputs: Vec<String>,
-    /// W3C traceparent.
-    pub trace: Option<Arc<str>>,
-    /// Answered by this moment.
-    pub deadline: Nanos,
-}
-
 impl Pending {
     /// A request whose answer comes in `parts` pieces.
     #[must_use]
     pub fn new(accepted: Accepted, parts: usize) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (responder, receiver) = Responder::new();
         let pending = Self {
-            id: accepted.id,
-            inputs: accepted.inputs,
-            rows: accepted.rows,
-            parameters: accepted.parameters,
-            outputs: accepted.outputs,
-            trace: accepted.trace,
-            deadline: accepted.deadline,
+            accepted,
             sent: AtomicU64::new(0),
             responder,
             parts: Mutex::new(Parts { outputs: (0..parts).map(|_| None).collect(), missing: parts }),
@@ -140,13 +122,13 @@ impl Pending {
     #[must_use]
     pub fn item(&self, rows: u32) -> proto::Item {
         proto::Item {
-            id: self.id.to_string(),
+            id: self.accepted.id.to_string(),
             rows,
-            deadline_ns: self.deadline,
+            deadline_ns: self.accepted.deadline,
             sequence_flags: 0,
-            parameters: self.parameters.iter().map(|(name, value)| (name.clone(), parameter(value))).collect(),
-            outputs: self.outputs.clone(),
-            trace: self.trace.as_deref().unwrap_or_default().to_owned(),
+            parameters: self.accepted.parameters.iter().map(|(name, value)| (name.clone(), parameter(value))).collect(),
+            outputs: self.accepted.outputs.clone(),
+            trace: self.accepted.trace.as_deref().unwrap_or_default().to_owned(),
         }
     }
 }

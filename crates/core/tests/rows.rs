@@ -87,7 +87,7 @@ fn items(admitted: Admitted, max_rows: u64) -> (Vec<Item<Part>>, oneshot::Receiv
 fn run(spec: &VersionSpec, batch: &[Item<Part>]) {
     let rows = rows_of(batch);
     let stack = |index: usize| {
-        let first = &batch[0].request.pending.inputs[index];
+        let first = &batch[0].request.pending.accepted.inputs[index];
         let mut data = BytesMut::new();
         batch.iter().for_each(|item| data.extend_from_slice(&split_input(item, index).unwrap()));
         let shape = [&[rows], &first.shape[1..]].concat();

@@ -122,7 +122,7 @@ impl Version {
 
     pub(super) fn refuse(&self, items: &[Item<Part>], error: Error) {
         if error.code == Code::BadModelOutput {
-            let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.id).collect();
+            let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
             tracing::error!(model = %self.name, version = %self.version, request_id = ids.join(","), "{}", error.message);
         }
         for item in items {
@@ -135,7 +135,7 @@ impl Version {
         if failure.kind() == failure::Kind::Output {
             return Error::new(Code::BadModelOutput, format!("model {:?}: {}", self.name, failure.message));
         }
-        let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.id).collect();
+        let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
         tracing::error!(
             model = %self.name, version = %self.version, request_id = ids.join(","),
             exception = failure.class_name, traceback = failure.traceback, "the model raised: {}", failure.message
@@ -165,7 +165,7 @@ fn gather(inputs: &[TensorSpec], assignment: &Assignment<Part>, batch_axis: bool
                 None => return bad("an input does not divide into its rows"),
             }
         }
-        let first = &items[0].request.pending.inputs[index];
+        let first = &items[0].request.pending.accepted.inputs[index];
         let mut shape = first.shape.clone();
         if batch_axis && let Some(axis) = shape.first_mut() {
             *axis = rows;

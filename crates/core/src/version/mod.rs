@@ -144,7 +144,7 @@ impl Version {
                 batch_key: admitted.batch_key,
                 cost: admitted.bytes / parts as u64,
                 start_by: admitted.start_by,
-                deadline: pending.deadline,
+                deadline: pending.accepted.deadline,
                 idempotent: admitted.idempotent,
             }
         };
@@ -364,9 +364,9 @@ impl Version {
             .zip(outputs)
             .map(|(spec, tensor)| NamedTensor { name: spec.name.clone(), tensor })
             .collect();
-        if !pending.outputs.is_empty() {
+        if !pending.accepted.outputs.is_empty() {
             let find = |name: &String| named.iter().find(|output| output.name == *name).cloned();
-            named = pending.outputs.iter().filter_map(find).collect();
+            named = pending.accepted.outputs.iter().filter_map(find).collect();
         }
         InferResponse { model: Arc::clone(&self.name), version: Arc::clone(&self.version), outputs: named }
     }

@@ -48,7 +48,7 @@ impl Version {
     pub(super) fn expire(self: &Arc<Self>, expired: &Expired<Part>) {
         let pending = &expired.request.pending;
         let stage = if expired.call.is_some() { "running" } else { "queue" };
-        let limit = if now() >= pending.deadline { "deadline" } else { "queue timeout" };
+        let limit = if now() >= pending.accepted.deadline { "deadline" } else { "queue timeout" };
         let place = if expired.call.is_some() { "ran" } else { "waited for a free instance" };
         let text = format!("the {limit} passed while the request {place} in model {:?}; allow more time", self.name);
         if pending.fail(Error::new(Code::DeadlineExceeded, text)) {
