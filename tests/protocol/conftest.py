@@ -72,7 +72,7 @@ def background() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def gated(serve: Serve, background: ThreadPoolExecutor) -> Iterator[Begin]:
-    """Start an engine for models of apps/gate.py, whose calls wait for the test."""
+    """Start an engine for models of apps/calls_held.py, whose calls wait for the test."""
     name = f"test-gate-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX) as gate:
         gate.bind("\0" + name)
@@ -81,7 +81,7 @@ def gated(serve: Serve, background: ThreadPoolExecutor) -> Iterator[Begin]:
         started: list[Gated] = []
 
         def begin(*models: str, options: list[str] | None = None) -> Gated:
-            targets = [f"gate.py:{model}" for model in models]
+            targets = [f"calls_held.py:{model}" for model in models]
             served = serve(*targets, options=options or [], environment={"GATE": name})
             started.append(Gated(served, gate, background))
             return started[-1]

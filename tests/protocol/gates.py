@@ -1,4 +1,4 @@
-"""Holding the calls of apps/gate.py, and letting them go."""
+"""Holding the calls of apps/calls_held.py, and letting them go."""
 
 import socket
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from http_door import Answer
-from lifecycle.watching import eventually, metric
 from serving import Served
+from watching import eventually, metric
 
 HELD = np.array([[-1.0]], np.float32)
 
@@ -21,7 +21,7 @@ def row(*values: float) -> np.ndarray:
 
 @dataclass
 class Gated:
-    """An engine with models of apps/gate.py; a held call is a connection to `gate`."""
+    """An engine with models of apps/calls_held.py; a held call is a connection to `gate`."""
 
     served: Served
     gate: socket.socket
@@ -59,4 +59,4 @@ class Gated:
 
 
 Begin = Callable[..., Gated]
-"""The fixture `gated`: start an engine for models of apps/gate.py."""
+"""The fixture `gated`: start an engine for models of apps/calls_held.py."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lifecycle.watching import eventually, metric
 from protocol.gates import Begin, row
+from watching import eventually, metric
 
 
 def test_requests_that_wait_are_run_together(gated: Begin) -> None:

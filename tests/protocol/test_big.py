@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from http_door import LENGTH_HEADER
-from lifecycle.watching import resident_kib
 from serving import Serve, both_transports
+from watching import resident_kib
 
 MIB = 1 << 20
 NEEDED_KIB = 3 * MIB  # client, engine and worker hold the tensor a few times over

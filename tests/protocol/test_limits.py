@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from http_door import Answer
-from lifecycle.watching import eventually, metric
 from protocol.gates import Begin, row
 from serving import Serve, Served
+from watching import eventually, metric
 
 X = {"x": np.ones((1, 4), np.float32)}
 

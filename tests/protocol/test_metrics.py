@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from lifecycle.watching import eventually, metric
 from serving import Serve, Served
+from watching import eventually, metric
 
 VERSION = {"model", "version"}
 NAMES = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from http_door import Answer
-from lifecycle.watching import entry, eventually, is_ready
 from serving import Serve, Served
+from watching import entry, eventually, is_ready
 
 X = {"x": np.ones((1, 1), np.float32)}
 MODEL = """

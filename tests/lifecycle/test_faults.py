@@ -1,0 +1,79 @@
+"""What user code may do wrong in a call: an exception, or an answer that does not fit."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving import Serve, both_transports
+from watching import eventually, metric, pid_of, run, value, wait_begun
+
+RAISES = -1
+FAULTS = ("rows", "dims", "rank", "dtype", "none_returned", "object")
+
+
+@both_transports
+def test_an_exception_in_a_batch_costs_only_the_guilty_item(
+    serve: Serve, background: ThreadPoolExecutor, runs: Path
+) -> None:
+    served = serve("mortal.py:Mortal")
+    pid = pid_of(served, "mortal")
+    blocker = background.submit(run, served.http, "mortal", 2, 1.0)
+    wait_begun(runs, 2)
+    keys = (10, 11, RAISES, 12, 13, 14, 15)
+    answers = {key: background.submit(run, served.http, "mortal", key) for key in keys}
+    eventually(lambda: metric(served, "samovar_queue_items", model="mortal") == len(keys), "all wait")
+    assert value(blocker.result(), "double") == 4
+    guilty = answers.pop(RAISES).result()
+    assert (guilty.status, guilty.code()) == (500, "model_error")
+    assert "a key that raises" in guilty.json()["error"]
+    for key, answer in answers.items():
+        assert (value(answer.result(), "double"), value(answer.result(), "pid")) == (2 * key, pid)
+
+
+def test_an_exception_is_not_told_where_errors_are_hidden_but_logged_with_the_request(serve: Serve) -> None:
+    served = serve("raising.py", options=["--expose-errors", "id"])
+    answer = served.http.infer("raising", {"x": np.array([[-4.0]], np.float32)})
+    assert (answer.status, answer.code()) == (500, "model_error")
+    assert "negative" not in answer.json()["error"]
+    request = answer.json()["id"]
+    (line,) = eventually(lambda: [line for line in served.log() if "negative input" in str(line)], "the log has it")
+    assert line["request_id"] == request
+    assert (line["model"], line["version"]) == ("raising", "1")
+
+
+def test_sys_exit_in_a_call_is_an_exception_and_no_death(serve: Serve) -> None:
+    served = serve("dying.py")
+    before = served.workers()
+    answer = served.http.infer("dying", {"how": np.array([[4]], np.int32)})
+    assert (answer.status, answer.code()) == (500, "model_error")
+    assert set(before) <= set(served.workers())
+
+
+@both_transports
+def test_outputs_that_do_not_fit_are_the_models_fault_and_it_serves_on(serve: Serve) -> None:
+    served = serve("wrong.py:Wrong")
+    for fault in range(1, len(FAULTS) + 1):
+        answer = served.http.infer("wrong", {"fault": np.array([[fault]], np.int32)})
+        assert (answer.status, answer.code()) == (500, "bad_model_output"), FAULTS[fault - 1]
+        assert '"wrong"' in answer.json()["error"]
+    right = served.http.infer("wrong", {"fault": np.array([[0]], np.int32)}).arrays()["output"]
+    np.testing.assert_array_equal(right, np.zeros((1, 2), np.float32))
+    assert metric(served, "samovar_worker_restarts_total", model="wrong") == 0
+
+
+def test_a_missing_output_is_the_models_fault(serve: Serve) -> None:
+    served = serve("wrong.py:Miscounted")
+    answer = served.http.infer("miscounted", {"x": np.zeros((1, 1), np.float32)})
+    assert (answer.status, answer.code()) == (500, "bad_model_output")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_request_with_several_rows_fails_as_one(serve: Serve, rows: int) -> None:
+    served = serve("raising.py")
+    x = np.ones((rows, 2), np.float32)
+    x[-1, -1] = -1
+    answer = served.http.infer("raising", {"x": x})
+    assert (answer.status, answer.code()) == (500, "model_error")
+    np.testing.assert_array_equal(served.http.infer("raising", {"x": abs(x)}).arrays()["output"], abs(x) * 2)
