@@ -17,7 +17,7 @@ use crate::error::{Code, Error, echo};
 use crate::events::{Event, Events};
 use crate::life::{Cause, LifeEvent, State};
 use crate::metrics::{Metrics, VersionGauges};
-use crate::version::{Version, not_ready};
+use crate::version::{Version, not_ready, unloaded};
 use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
 use crate::workers::spawn::Worker;
@@ -221,7 +221,7 @@ impl Registry {
         for deployed in &meant {
             self.announce(&deployed.version);
             let (registry, deployed) = (Arc::clone(self), Arc::clone(deployed));
-            let error = not_ready(&deployed.version.name, "is unloaded");
+            let error = unloaded(&deployed.version.name);
             self.end_behind(async move { registry.end(&deployed, deadline, error).await });
         }
         !meant.is_empty()

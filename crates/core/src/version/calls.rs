@@ -9,7 +9,7 @@ use crate::channel::proto::{Failure, failure};
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::ExposeErrors;
 use crate::demultiplex::{check_outputs, rows_of, split_input};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, echo};
 use crate::metrics::seconds;
 use crate::pending::Part;
 use crate::queue::Item;
@@ -138,17 +138,24 @@ impl Version {
         let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
         tracing::error!(
             model = %self.name, version = %self.version, request_id = ids.join(","),
-            exception = failure.class_name, traceback = failure.traceback, "the model raised: {}", failure.message
+            exception = failure.class_name, traceback = failure.traceback, "the model raised {}", told(failure)
         );
         let text = match self.expose_errors {
-            ExposeErrors::Message => {
-                format!("model {:?} raised {}: {}", self.name, failure.class_name, failure.message)
-            }
+            // It may quote any amount of the input; the log has the whole.
+            ExposeErrors::Message => format!("model {:?} raised {}", self.name, echo(&told(failure))),
             ExposeErrors::Id => {
                 format!("model {:?} raised an exception; the log has it under the id of this request", self.name)
             }
         };
         Error::new(Code::ModelError, text)
+    }
+}
+
+/// `ValueError: too small`, or the class alone where the exception says nothing.
+fn told(failure: &Failure) -> String {
+    match failure.message.as_str() {
+        "" => failure.class_name.clone(),
+        message => format!("{}: {message}", failure.class_name),
     }
 }
 

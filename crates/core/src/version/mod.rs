@@ -378,6 +378,13 @@ impl Version {
     }
 }
 
+/// What a request is answered when its version was unloaded on demand.
+#[must_use]
+pub fn unloaded(model: &str) -> Error {
+    let text = format!("model {model:?} is unloaded; POST /v2/repository/models/{model}/load brings it back");
+    Error::new(Code::NotReady, text)
+}
+
 /// What a request is answered while its version cannot take it.
 #[must_use]
 pub fn not_ready(model: &str, state: &str) -> Error {

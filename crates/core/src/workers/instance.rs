@@ -229,13 +229,28 @@ impl Crew {
 
     /// Let user code run its `unload`, then end the worker.
     async fn say_goodbye(&self, worker: &Worker) {
+        let version = &self.version;
         let goodbye = async {
-            let _ = worker.link.ask("unload", "{}".into()).await;
+            let told = worker.link.ask("unload", "{}".into()).await;
             worker.link.end_worker();
             worker.exited().await;
+            told
         };
-        let limit = if self.version.is_idle() { GOODBYE } else { HURRIED_GOODBYE };
-        let _ = tokio::time::timeout(limit, goodbye).await;
+        let limit = if version.is_idle() { GOODBYE } else { HURRIED_GOODBYE };
+        match tokio::time::timeout(limit, goodbye).await {
+            Ok(Ok(told)) if !told.ok => {
+                let cause = parse_failure(&told.body);
+                tracing::warn!(
+                    model = %version.name, version = %version.version, exception = cause.exception,
+                    traceback = cause.traceback, "unload failed: {}", cause.message
+                );
+            }
+            Ok(_) => {}
+            Err(_) => tracing::warn!(
+                model = %version.name, version = %version.version,
+                "a worker had not unloaded after {} s and was ended", limit.as_secs_f64()
+            ),
+        }
         worker.kill();
         worker.exited().await;
     }
