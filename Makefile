@@ -72,7 +72,8 @@ bench: build ## Measure against nginx with wrk (QUICK=1 for a short run); see be
 	$(PY) -m benchmarks.run $(if $(QUICK),--quick)
 
 .PHONY: docs
-docs: setup ## Check the links and file names in the documents, build the Rust reference
+docs: build ## Write docs/reference, check links and file names in the documents, build the Rust reference
+	$(PY) -m scripts.reference
 	$(PY) -m scripts.check_docs
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps --document-private-items
 	echo "open $$CARGO_TARGET_DIR/doc/samovar_core/index.html"
@@ -125,6 +126,7 @@ lint-python: build ## ruff, mypy, import contracts, stubtest, documents
 	$(BIN)/mypy
 	PYTHONPATH=python $(BIN)/lint-imports --no-cache
 	$(PY) -m mypy.stubtest samovar._core --allowlist scripts/stubtest-allowlist.txt
+	$(PY) -m scripts.reference --check
 	$(PY) -m scripts.check_docs
 
 .PHONY: fmt

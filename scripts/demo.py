@@ -24,7 +24,9 @@ The engine stays up until Ctrl-C. Try, in a second terminal:
 def main() -> None:
     """Serve, call, and stay unless told otherwise."""
     arguments = parse()
-    port = 0 if arguments.once else arguments.port if arguments.port is not None else preferred(8000)
+    port = arguments.port
+    if port is None:
+        port = 0 if arguments.once else preferred(8000)
     with engine(HELLO / "model.py", port) as served:
         client = runpy.run_path(str(HELLO / "call.py"))
         print(f"\nexamples/hello/call.py sends {client['ROWS']}")

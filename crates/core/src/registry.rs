@@ -179,6 +179,7 @@ impl Registry {
             observer: Arc::clone(self) as Arc<dyn Observer>,
             stop: stopped,
             given_up: 0.into(),
+            untried: instances.into(),
         });
         let mut tasks = JoinSet::new();
         let mut worker = worker;

@@ -56,7 +56,7 @@ pub struct Version {
 struct Core {
     scheduler: Scheduler<Part>,
     instances: Vec<InstanceSlot>,
-    /// No instance has been up yet.
+    /// It takes nothing before its instances have been tried.
     is_loading: bool,
     /// What new requests are answered from now on.
     closed: Option<Error>,
@@ -179,13 +179,17 @@ impl Version {
         &self.signature
     }
 
+    /// Take requests from now on.
+    pub fn open(&self) {
+        self.core.lock().is_loading = false;
+    }
+
     /// An instance has loaded: calls go to it from now on.
     pub fn instance_up(self: &Arc<Self>, instance: usize, link: Arc<Link>, pid: u32) {
         let actions = {
             let mut core = self.core.lock();
             core.instances[instance] = InstanceSlot { link: Some(link), pid: Some(pid), finished_calls: 0 };
             core.scheduler.instance_up(instance);
-            core.is_loading = false;
             self.dispatch(&mut core, now())
         };
         self.perform(actions);

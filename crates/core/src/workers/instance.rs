@@ -1,6 +1,7 @@
 //! Keeping the instances of one version alive.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -35,7 +36,17 @@ pub struct Crew {
     /// True once the version is to end.
     pub stop: watch::Receiver<bool>,
     /// Instances that gave up.
-    pub given_up: std::sync::atomic::AtomicUsize,
+    pub given_up: AtomicUsize,
+    /// Instances whose first load has not ended.
+    pub untried: AtomicUsize,
+}
+
+/// One worker in the place of an instance.
+struct Attempt {
+    index: usize,
+    /// No worker has been in this place before.
+    is_first: bool,
+    worker: Worker,
 }
 
 /// Why a load did not succeed.
@@ -52,20 +63,26 @@ impl Crew {
         let mut back_off = BackOff::default();
         let mut stop = self.stop.clone();
         let mut has_served = false;
+        let mut is_first_life = true;
         while !*stop.borrow() {
             let worker = match first.take() {
                 Some(worker) => Ok(worker),
                 None => self.pool.take().await,
             };
             let ended = match worker {
-                Ok(worker) => self.load_and_serve(index, &worker, &mut stop, &mut has_served, &mut back_off).await,
+                Ok(worker) => {
+                    let attempt = Attempt { index, is_first: std::mem::take(&mut is_first_life), worker };
+                    self.load_and_serve(&attempt, &mut stop, &mut has_served, &mut back_off).await
+                }
                 Err(error) => {
+                    self.tried(std::mem::take(&mut is_first_life));
                     let message = format!("a worker could not be started: {error}");
                     let cause = Cause {
                         message,
                         next_step: "look at the limits of processes and memory".into(),
                         ..Cause::default()
                     };
+                    self.ready_if_settled("every instance has been tried");
                     self.after_death(cause, "spawn", &mut back_off, (false, false))
                 }
             };
@@ -80,12 +97,13 @@ impl Crew {
     /// One life of an instance; how long to wait before the next, `None` for never.
     async fn load_and_serve(
         &self,
-        index: usize,
-        worker: &Worker,
+        attempt: &Attempt,
         stop: &mut watch::Receiver<bool>,
         has_served: &mut bool,
         back_off: &mut BackOff,
     ) -> Option<Duration> {
+        let Attempt { index, is_first, worker } = attempt;
+        let index = *index;
         let loaded = tokio::select! {
             loaded = self.load(index, worker) => loaded,
             () = stopped(stop) => {
@@ -93,6 +111,7 @@ impl Crew {
                 return None;
             }
         };
+        self.tried(*is_first);
         match loaded {
             Ok(seconds) => {
                 self.version.metrics.load.set(seconds);
@@ -101,6 +120,7 @@ impl Crew {
             Err(end) => {
                 worker.kill();
                 worker.exited().await;
+                self.ready_if_settled("every instance has been tried");
                 // What the user's code says about itself will not change by asking again; a death may.
                 return match end {
                     LoadEnd::Raised(cause) | LoadEnd::TimedOut(cause) if !*has_served => self.give_up(cause),
@@ -111,7 +131,7 @@ impl Crew {
             }
         }
         self.version.instance_up(index, Arc::clone(&worker.link), worker.pid);
-        self.enter(State::Ready, &format!("instance {index} is loaded (pid {})", worker.pid), None);
+        self.ready_if_settled(&format!("instance {index} is loaded (pid {})", worker.pid));
         tokio::select! {
             exit = worker.exited() => {
                 let report = self.version.instance_down(index);
@@ -124,6 +144,21 @@ impl Crew {
                 self.version.instance_down(index);
                 None
             }
+        }
+    }
+
+    fn tried(&self, is_first: bool) {
+        if is_first {
+            self.untried.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Take traffic once the first load of every instance has ended, well or not, and one of them is up: a version that
+    /// took over with the first of four would have a quarter of the old one's capacity.
+    fn ready_if_settled(&self, message: &str) {
+        if self.untried.load(Ordering::Acquire) == 0 && self.version.is_any_up() {
+            self.version.open();
+            self.enter(State::Ready, message, None);
         }
     }
 
@@ -204,7 +239,7 @@ impl Crew {
     /// No more starts of this instance. If it was the last one, the version has failed.
     fn give_up(&self, cause: Cause) -> Option<Duration> {
         let version = &self.version;
-        let given_up = self.given_up.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
+        let given_up = self.given_up.fetch_add(1, Ordering::AcqRel) + 1;
         if version.is_any_up() || given_up < version.spec.options.instances {
             version.life.lock().note(&cause.message);
             return None;
