@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::engine::{Fetched, OutCall, Signature, Transport, check_size};
 use super::frame::{BadFrame, Descriptor, Kind, bad, inline_reference};
 use super::outbox::Outbox;
 use super::proto;
 use super::socket::Outgoing;
+use super::transport::{Fetched, OutCall, Signature, Transport, check_size};
 
 /// Frames with inline tensors. A call counts as begun when it is sent: nothing tells how far the worker has read.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ pub mod ring;
 pub mod segments;
 pub mod shm;
 pub mod socket;
+pub mod transport;
 pub mod worker;
 
 /// The messages of `proto/channel.proto`.

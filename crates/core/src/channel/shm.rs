@@ -11,12 +11,12 @@ use prost::Message;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::arena::{Arena, Range};
-use super::engine::{Fetched, OutCall, Signature, Transport, check_size, decode};
 use super::frame::{BadFrame, Descriptor, FLAG_TENSOR, Kind, Reference, bad, shm_reference};
 use super::outbox::Outbox;
 use super::ring::{CONTROL_BYTES, CallSlot, Consumer, Direction, Producer};
 use super::segments::{Access, Mapping, Slice, create};
 use super::socket::Outgoing;
+use super::transport::{Fetched, OutCall, Signature, Transport, check_size, decode};
 use super::{ALIGNMENT, align, proto};
 use crate::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor};
 

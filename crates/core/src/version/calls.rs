@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::Version;
-use crate::channel::engine::{EndFrame, Gather, Link, OutCall, Signature, Sink};
+use crate::channel::engine::{EndFrame, Link, Sink};
 use crate::channel::frame::{BadFrame, bad};
 use crate::channel::proto::{Failure, failure};
+use crate::channel::transport::{Gather, OutCall, Signature};
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::ExposeErrors;
 use crate::demultiplex::{check_outputs, rows_of, split_input};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use samovar_core::channel::engine::{Gather, Signature};
 use samovar_core::channel::proto;
+use samovar_core::channel::transport::{Gather, Signature};
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::{Datatype, Tensor};
 

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use prost::Message;
-use samovar_core::channel::engine::Gather;
 use samovar_core::channel::frame::{Descriptor, Kind};
 use samovar_core::channel::proto;
+use samovar_core::channel::transport::Gather;
 use samovar_core::channel::worker::{Incoming, Output};
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::Datatype;

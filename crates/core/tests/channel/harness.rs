@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use samovar_core::channel::engine::{EndFrame, Gather, Link, OutCall, Signature, Sink};
+use samovar_core::channel::engine::{EndFrame, Link, Sink};
 use samovar_core::channel::frame::BadFrame;
 use samovar_core::channel::proto;
+use samovar_core::channel::transport::{Gather, OutCall, Signature};
 use samovar_core::channel::worker::{CallFrame, Incoming, Input, Output, WorkerEnd};
 use samovar_core::clock::NEVER;
 use samovar_core::config::TransportKind;

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use samovar_core::channel::engine::Signature;
 use samovar_core::channel::frame::{Descriptor, Kind, shm_reference};
+use samovar_core::channel::transport::Signature;
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::{Datatype, Tensor, byte_size, count_bytes_elements, elements};
 use tokio::runtime::Runtime;

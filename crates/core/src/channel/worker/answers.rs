@@ -7,13 +7,13 @@ use prost::Message;
 
 use super::{CallFrame, Output, RETAINED_BYTES, SharedMemory, WorkerEnd};
 use crate::channel::arena::Range;
-use crate::channel::engine::Signature;
 use crate::channel::frame::{
     Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, MAX_END_METADATA_BYTES, inline_reference, shm_reference,
 };
 use crate::channel::segments::Mapping;
 use crate::channel::shm::wake;
 use crate::channel::socket::Outgoing;
+use crate::channel::transport::Signature;
 use crate::channel::{ALIGNMENT, align, proto};
 use crate::tensor::{MAX_RANK, MAX_TENSOR_BYTES};
 

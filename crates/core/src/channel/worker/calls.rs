@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::{CallFrame, Input, MAX_HELD_BYTES, URGENT_RELEASE_BYTES, WorkerEnd};
 use crate::channel::ALIGNMENT;
 use crate::channel::arena::Range;
-use crate::channel::engine::decode;
 use crate::channel::frame::{BadFrame, Descriptor, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, bad, shm_reference};
 use crate::channel::proto;
 use crate::channel::segments::{Mapping, Slice};
+use crate::channel::transport::decode;
 use crate::clock::now;
 use crate::tensor::Datatype;
 

@@ -9,12 +9,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{Incoming, Input, WorkerEnd};
-use crate::channel::engine::{Signature, decode};
 use crate::channel::frame::{BadFrame, Descriptor, Kind, Reference};
 use crate::channel::proto;
 use crate::channel::segments::open;
 use crate::channel::shm::wake;
 use crate::channel::socket::{self, receive_exact};
+use crate::channel::transport::{Signature, decode};
 use crate::tensor::TensorSpec;
 
 /// How long the socket may be silent before the worker looks whether its parent is still the engine.
