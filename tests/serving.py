@@ -1,5 +1,6 @@
 """A real engine as a child process: started by the `serve` fixture, watched, stopped, and looked at afterwards."""
 
+import contextlib
 import json
 import os
 import select
@@ -71,16 +72,20 @@ class Served:
     def wait_ready(self) -> "Served":
         """Return when start-up loads have ended; raise NotReadyError, with the log, if that does not come."""
         deadline = time.monotonic() + self._start.ready_timeout_s
-        while not self.ready_path.exists():
+        while not self._has_read_ready_file():
             if self._ended_within(0.02) or time.monotonic() > deadline:
                 code = self.process.poll()
                 what = f"exit code {code}" if code is not None else f"no ready file in {self._start.ready_timeout_s} s"
                 raise NotReadyError(f"{what}\n{self.output()}")
-        self.ready = json.loads(self.ready_path.read_text())
         if all(model["state"] == "failed" for model in self.ready["models"]):
             code = self.process.wait(timeout=self._start.ready_timeout_s)
             raise NotReadyError(f"exit code {code}\n{self.output()}")
         return self
+
+    def _has_read_ready_file(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):  # not there yet, or gone with an engine that could serve nothing
+            self.ready = json.loads(self.ready_path.read_text())
+        return bool(self.ready)
 
     def _ended_within(self, seconds: float) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def serve(*targets: str | Path | type, **options: Any) -> Iterator[Server]:
 
 
 def infer(server: Server, model: str, /, **inputs: Any) -> dict[str, Any]:
-    """Call a model over HTTP with JSON; inputs and outputs are arrays by name. Raises RequestError.
+    """Call a model over HTTP, or a Unix socket, with JSON; inputs and outputs are arrays by name. Raises RequestError.
 
     FP16 and BF16 do not travel in JSON.
     """
@@ -60,9 +61,28 @@ def _decode(output: dict[str, Any]) -> Any:
     return array.reshape(output["shape"])
 
 
-def _post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def _connection(url: str) -> http.client.HTTPConnection:
+    if url.startswith("unix:"):
+        return _UnixConnection(url.removeprefix("unix:"))
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT_S)
+    return http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT_S)
+
+
+def _post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    connection = _connection(url)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()

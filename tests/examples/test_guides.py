@@ -23,7 +23,7 @@ def test_the_model_of_the_guide_is_served_with_the_settings_of_the_guide(serve: 
     served = serve(str(file), options=["--config", str(settings)])
     pixels, top = np.ones((2, 3, 24, 94), np.float32), np.array([7, 8], np.int64)
     answer = served.http.infer("classifier", {"pixels": pixels, "top": top}).arrays()
-    np.testing.assert_array_equal(answer["score"], np.float32([1.5, 1.5]))
+    np.testing.assert_array_equal(answer["score"], np.array([1.5, 1.5], np.float32))
     assert answer["label"].ravel().tolist() == [b"7", b"8"]
     metrics = served.http.get("/metrics").body.decode()
     assert 'samovar_workers{model="classifier",version="1"} 4' in metrics

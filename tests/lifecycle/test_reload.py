@@ -182,3 +182,13 @@ def test_fifty_loads_and_unloads_leave_nothing_in_the_engine(serve: Serve) -> No
     for _ in range(50):
         cycle()
     eventually(lambda: settled() <= before, f"no more than {before} descriptors, threads, processes")
+
+
+def test_an_unload_that_raises_is_in_the_log(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "clinging.py"
+    file.write_text((APPS / "nobatch.py").read_text() + "\n    def unload(self):\n        raise OSError('no disk')\n")
+    served = serve(str(file))
+    assert served.stop() == 0
+    [line] = [line for line in served.log() if line["message"].startswith("unload failed")]
+    assert (line["level"], line["exception"]) == ("WARN", "OSError")
+    assert "no disk" in line["traceback"]

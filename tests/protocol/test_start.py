@@ -1,16 +1,20 @@
 """Where an engine listens, and what it says when it starts."""
 
+import contextlib
 import json
+import os
 import shlex
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from http_door import Http, Wire
-from serving import NotReadyError, Serve, Served
+from serving import APPS, NotReadyError, Serve, Served
 
 X = {"x": np.ones((1, 2), np.float32)}
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: whoever\r\n\r\n"
@@ -90,9 +94,10 @@ def test_unix_socket_is_served_to_its_owner_alone(serve: Serve, tmp_path: Path) 
     with connect(path) as wire:
         wire.send(LIVE)
         assert wire.answer().status == 200
-    assert str(path) in "\n".join(said(served))
+    assert f"models at unix:{path}" in said(served)[0]
     assert served.stop() == 0
     assert not path.exists()
+    assert not served.ready_path.exists()
 
 
 def test_unix_socket_that_nobody_serves_is_replaced_and_another_engines_is_not(serve: Serve, tmp_path: Path) -> None:
@@ -100,8 +105,9 @@ def test_unix_socket_that_nobody_serves_is_replaced_and_another_engines_is_not(s
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     serve("echo.py:EchoFp32", options=["--host", f"unix:{path}"])
-    with pytest.raises(NotReadyError, match=path.name):
+    with pytest.raises(NotReadyError, match=f"cannot bind unix:{path}: .*; choose another path") as refused:
         serve("echo.py:EchoFp32", options=["--host", f"unix:{path}"])
+    assert "port" not in str(refused.value)
     with connect(path) as wire:
         wire.send(LIVE)
         assert wire.answer().status == 200
@@ -111,6 +117,56 @@ def test_port_in_use_stops_the_start_and_says_so(serve: Serve) -> None:
     first = serve("echo.py:EchoFp32")
     with pytest.raises(NotReadyError, match=f"(?s){first.port}.*in use|in use.*{first.port}"):
         serve("echo.py:EchoFp32", options=["--http-port", str(first.port)])
+
+
+def test_ready_file_that_cannot_be_written_stops_the_start_before_the_loads(serve: Serve, tmp_path: Path) -> None:
+    for path, cure in ((tmp_path / "missing" / "ready.json", "there is no folder"), (tmp_path, "is a folder")):
+        served = serve("echo.py:EchoFp32", options=["--ready-file", str(path)], ready=False)
+        assert served.process.wait(timeout=30) == 2
+        (line,) = served.output().splitlines()
+        assert line.startswith(f'samovar: ready file "{path}"')
+        assert cure in line
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">/dev/full", "2>/dev/full", "<&- >&- 2>&-", "| true"])
+def test_output_that_nobody_takes_ends_no_engine(tmp_path: Path, redirection: str) -> None:
+    ready, errors = tmp_path / "ready.json", tmp_path / "stderr.txt"
+    words = [sys.executable, "-m", "samovar", "serve", str(APPS / "echo.py:EchoFp32"), "--http-port", "0"]
+    command = shlex.join([*words, "--ready-file", str(ready)])
+    if redirection == "| true":  # a pipe whose reader has gone
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer, command = os.open(os.devnull, os.O_WRONLY), f"{command} {redirection}"
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(["sh", "-c", f"exec {command}"], stdout=writer, stderr=stderr)
+    os.close(writer)
+    try:
+        while not ready.exists():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"exit code {process.wait(timeout=0.05)}\n{errors.read_text()}")
+        port = json.loads(ready.read_text())["ports"]["http"]
+        assert Http(port).infer("echo_fp32", X).status == 200
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in errors.read_text()
+    assert "Exception ignored" not in errors.read_text()
+
+
+@pytest.mark.parametrize("moment", ["command", "engine"])
+def test_interrupt_during_the_imports_ends_without_a_traceback(tmp_path: Path, moment: str) -> None:
+    if moment == "command":  # while it imports its command line
+        (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    else:  # before the engine's process has run a line of its own
+        text = "import os, signal, sys\nif 'engine' in sys.orig_argv:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        (tmp_path / "sitecustomize.py").write_text(text)
+    command = f"{sys.executable} -m samovar serve {APPS / 'echo.py:EchoFp32'} --http-port 0; exit $?"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
 
 
 def connect(path: Path) -> Wire:

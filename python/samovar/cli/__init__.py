@@ -1,27 +1,21 @@
 """The command `samovar`."""
 
-import sys
+import signal
 
-import typer
-
-from samovar.cli.serve import serve
-from samovar.cli.version import version
-from samovar.errors import SamovarError
-
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    name="samovar", help="Serve machine-learning models.", no_args_is_help=True, pretty_exceptions_enable=False
-)
-app.command()(serve)
-app.command()(version)
+__all__ = ["main"]
 
 
 def main() -> int:
     """Run the command line; the exit code: 0 well, 1 could not start, 2 wrong usage."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below shall show no traceback
+    from samovar.cli.app import app
+    from samovar.control.console import complete_streams, say
+    from samovar.errors import SamovarError
+
+    complete_streams()
     try:
         app()
     except SamovarError as error:
-        print(f"samovar: {error}", file=sys.stderr)
+        say(f"samovar: {error}", error=True)
         return 2
     return 0

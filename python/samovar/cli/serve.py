@@ -2,7 +2,7 @@
 
 import inspect
 import os
-import sys
+import signal
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -57,6 +57,10 @@ def serve(
     configuration = configure(given, os.environ, config=config)
     descriptor = Handover([parse_target(target) for target in targets], configuration).write()
     os.set_inheritable(descriptor, True)
-    sys.stdout.flush()
     words = command(descriptor)
-    os.execv(words[0], words)  # noqa: S606 - the engine takes this process's place and id, without the command line in memory
+    # Ctrl-C waits until the engine's process can end without a traceback: see `samovar.__main__`.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        os.execv(words[0], words)  # noqa: S606 - the engine takes this process's place and id, without the command line in memory
+    finally:  # it failed
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

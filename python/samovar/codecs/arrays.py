@@ -3,7 +3,7 @@
 numpy is imported when a model is loaded, not before: a spare worker without models stays small.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -62,28 +62,51 @@ class ArrayCodec:
     def _array(self, spec: TensorSpec, value: Any) -> Any:
         """A C-contiguous array; elements of a text tensor keep their types."""
         if value is None:
-            raise OutputError(f'output "{spec.name}" is None', f"return an array of {spec.datatype.numpy_name}")
+            raise OutputError(f'output "{spec.name}" is None', _wanted(spec))
+        if not isinstance(value, self._np.ndarray):
+            _refuse_awaitable(spec, value)
         is_text = spec.datatype is Datatype.BYTES and not isinstance(value, self._np.ndarray)
         try:
-            return self._np.asarray(value, dtype=object if is_text else None, order="C")
+            array = self._np.asarray(value, dtype=object if is_text else None, order="C")
         except Exception as error:
             raise OutputError(
-                f'output "{spec.name}" is {type(value).__name__}, no array: {error}',
-                f"return an array of {spec.datatype.numpy_name}",
+                f'output "{spec.name}" is {type(value).__name__}, no array: {error}', _wanted(spec)
             ) from error
+        if array.dtype.kind == "O" and array is not value and spec.datatype is not Datatype.BYTES:
+            raise OutputError(f'output "{spec.name}" is {_kind(value)}', _wanted(spec))
+        return array
 
     def _encode_rare(self, spec: TensorSpec, array: Any) -> Encoded:
         """Text, and numbers in the byte order of other machines."""
-        if array.dtype.kind in "OSU":
+        if array.dtype.kind in ("SU" if spec.datatype is not Datatype.BYTES else "OSU"):
             return int(Datatype.BYTES), array.shape, _encode_texts(spec, array)
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         number = self._numbers.get(native.dtype)
         if number is None:
-            raise OutputError(
-                f'output "{spec.name}" has dtype {array.dtype}, which cannot be sent',
-                f"return an array of {spec.datatype.numpy_name}",
-            )
+            raise OutputError(f'output "{spec.name}" has dtype {array.dtype}, which cannot be sent', _wanted(spec))
         return number, native.shape, native
+
+
+def _wanted(spec: TensorSpec) -> str:
+    kind = "bytes or str" if spec.datatype is Datatype.BYTES else spec.datatype.numpy_name
+    return f"return an array of {kind}"
+
+
+def _refuse_awaitable(spec: TensorSpec, value: Any) -> None:
+    """A coroutine is what a forgotten `await` leaves."""
+    if not hasattr(value, "__await__"):
+        return
+    if isinstance(value, Coroutine):
+        value.close()  # else Python warns, at some later moment, that nobody awaited it
+    raise OutputError(f'output "{spec.name}" is {type(value).__name__}', "await it, in an async def predict")
+
+
+def _kind(value: Any) -> str:
+    """What a value is that became an array of objects: its type, and in a list that of the first element."""
+    name, first = type(value).__name__, value
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    return name if first is value else f"{name} of {type(first).__name__}"
 
 
 def _fixed_size(signature: Signature) -> list[Datatype]:

@@ -109,7 +109,7 @@ class ServerConfig:
         settings = asdict(self)
         del settings["ready_file"]
         if self.log_format == "auto":
-            settings["log_format"] = "text" if sys.stderr.isatty() else "json"
+            settings["log_format"] = "text" if sys.stderr and sys.stderr.isatty() else "json"
         if self.expose_errors == "auto":
             settings["expose_errors"] = "message" if self.is_loopback else "id"
         # -P: a file of the working directory named like a module of the standard library must not replace it.

@@ -46,6 +46,7 @@ class Controller:
         Raises TargetError or ConfigError where the targets contradict each other or the configuration.
         """
         try:
+            self._report.starting()
             self._begin(None, [(target, None) for target in self._targets])
             while self._exit_code is None:
                 event = self._engine.next_event(None)
@@ -66,6 +67,7 @@ class Controller:
             case "unload":
                 self._unload(event["ticket"], event["name"])
             case "stop":
+                self._report.stopping()
                 self._exit_code = 0
 
     def _begin(self, ticket: int | None, questions: Sequence[_Origin]) -> None:
@@ -103,8 +105,9 @@ class Controller:
             self._drop_placeholder(description)
             probe = description.probe
             for model in description.models:
-                if self._deploy_model(load, description.target, model, probe):
-                    self._report.loading(model, len(load.loading), total)
+                specification = self._deploy_model(load, description.target, model, probe)
+                if specification is not None:
+                    self._report.loading(specification, len(load.loading), total)
                     probe = None
             if probe is not None:
                 self._engine.discard(probe)
@@ -113,7 +116,10 @@ class Controller:
                 key = (description.target.placeholder, "1")
                 self._declare_failed(load, key, (description.target, description.target.name), description.cause)
 
-    def _deploy_model(self, load: Load, target: Target, model: dict[str, Any], probe: int | None) -> bool:
+    def _deploy_model(
+        self, load: Load, target: Target, model: dict[str, Any], probe: int | None
+    ) -> dict[str, Any] | None:
+        """The version's specification, or None where it is refused."""
         key, origin = (model["name"], model["version"]), (target, model["source"]["class"])
         try:
             spec = {**model, "options": self._options(target, model), "probe": probe}
@@ -121,10 +127,10 @@ class Controller:
         except (SamovarError, ValueError) as error:
             cause = {"message": getattr(error, "message", str(error)), "next_step": getattr(error, "next_step", "")}
             self._declare_failed(load, key, origin, cause)
-            return False
+            return None
         self._origins[key] = origin
         load.loading[serial] = key
-        return True
+        return spec
 
     def _options(self, target: Target, model: dict[str, Any]) -> dict[str, Any]:
         name, version = model["name"], model["version"]
@@ -134,10 +140,17 @@ class Controller:
         return self._configuration.model_options(name, model["options"], batch_axis=model["batch_axis"])
 
     def _declare_failed(self, load: Load, key: Key, origin: _Origin, cause: dict[str, Any]) -> None:
-        """Keep a failure visible under `key`, unless that is another model."""
+        """Keep the failure of a start visible: under `key`, or without a name where that is another model.
+
+        A load that a client asked for adds no model: the client is told, and what serves goes on.
+        """
         load.faults.append(f"{origin[0]}: {cause_text(cause)}")
         self._report.failed(str(origin[0]), cause)
-        if key not in self._origins:
+        if load.ticket is not None:
+            return
+        if key in self._origins:
+            load.unlisted.append((str(origin[0]), cause))
+        else:
             self._origins[key] = origin
             self._placeholders[key] = origin[0]
             self._engine.declare_failed(
@@ -189,7 +202,7 @@ class Controller:
         is_serving = any(version["state"] != "failed" for version in versions)
         if is_serving:
             self._engine.mark_started()
-        self._report.started(json.loads(self._engine.addresses()), versions)
+        self._report.started(json.loads(self._engine.addresses()), versions, load.unlisted)
         if not is_serving:
             self._report.nothing_serves(load.faults)
             self._exit_code = 1

@@ -7,9 +7,10 @@ from typing import Any
 from samovar.errors import TargetError
 from samovar.repository.targets import Target
 
-__all__ = ["Description", "Key", "Load", "Unload", "cause_text", "duplicates"]
+__all__ = ["Description", "Fault", "Key", "Load", "Unload", "cause_text", "duplicates"]
 
 Key = tuple[str, str]
+Fault = tuple[str, dict[str, Any]]  # a target and the cause of its failure
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Description:
 class Load:
     """Targets that are loaded together: all of them at the start (no `ticket`), later those of one model.
 
-    `loading` are the versions (serial: name and version) whose end is awaited, `faults` what went wrong so far.
+    `loading` are the versions (serial: name and version) whose end is awaited, `faults` what went wrong so far,
+    `unlisted` the targets of a start whose failure no version shows.
     """
 
     ticket: int | None
@@ -34,6 +36,7 @@ class Load:
     descriptions: list[Description] = field(default_factory=list)
     loading: dict[int, Key] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    unlisted: list[Fault] = field(default_factory=list)
 
     @property
     def is_described(self) -> bool:

@@ -2,15 +2,15 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from samovar.config import ServerConfig
+from samovar.control.console import is_terminal, say
 from samovar.control.engine import Engine
 from samovar.control.example import curl_line
-from samovar.control.loads import Key
+from samovar.control.loads import Fault, Key, cause_text
+from samovar.control.ready_file import ReadyFile
 
 __all__ = ["Report"]
 
@@ -24,15 +24,24 @@ class Report:
         self._engine = engine
         self._settings = settings
         self._listener = listener
-        self._signatures: dict[Key, dict[str, Any]] = {}
-        self._is_terminal = sys.stderr.isatty()
+        self._specifications: dict[Key, dict[str, Any]] = {}
+        self._is_terminal = is_terminal()
+        self._ready_file = ReadyFile(settings.ready_file)
 
-    def loading(self, model: dict[str, Any], number: int, total: int) -> None:
+    def starting(self) -> None:
+        """Nothing is loaded yet: whoever waits for the ready file must not find that of an earlier engine."""
+        self._ready_file.clear()
+
+    def stopping(self) -> None:
+        """The engine does not serve, or not for long."""
+        self._ready_file.withdraw()
+
+    def loading(self, specification: dict[str, Any], number: int, total: int) -> None:
         """A load begins."""
-        name, version = model["name"], model["version"]
-        self._signatures[name, version] = model
+        name, version = specification["name"], specification["version"]
+        self._specifications[name, version] = specification
         if self._is_terminal:
-            print(f"loading {name} ({number}/{total}) ...", file=sys.stderr, flush=True)
+            say(f"loading {name} ({number}/{total}) ...", error=True)
         else:
             self._engine.log("info", "loading", json.dumps({"model": name, "version": version}))
 
@@ -40,43 +49,72 @@ class Report:
         """A target cannot be served."""
         self._engine.log("error", f"{target} cannot be served", json.dumps({"target": target, **cause}))
 
-    def started(self, addresses: dict[str, Any], versions: Sequence[dict[str, Any]]) -> None:
-        """The loads of the start have ended: write the ready file, say what is served and how to call it."""
+    def started(
+        self, addresses: dict[str, Any], versions: Sequence[dict[str, Any]], unlisted: Sequence[Fault] = ()
+    ) -> None:
+        """The loads of the start have ended: write the ready file, say what is served and how to call it.
+
+        `unlisted` are targets that failed and stand under no name, because a model has theirs.
+        """
         keys = ("name", "version", "state", "cause")
         document = {
             "pid": os.getpid(),
             "ports": {"http": addresses["http"]["port"], "grpc": None},
             "models": [{key: version[key] for key in keys} for version in versions],
         }
-        if self._settings.ready_file is not None:
-            _write_atomically(Path(self._settings.ready_file), json.dumps(document))
+        self._write_ready_file(document)
         if self._listener is not None:
             self._listener({**document, "addresses": addresses})
-        for line in self._introduction(addresses["http"], versions):
-            print(line, flush=True)
+        for line in self._introduction(addresses["http"], versions, unlisted):
+            say(line)
 
     def nothing_serves(self, faults: Sequence[str]) -> None:
         """No target could be loaded."""
-        print("samovar: no target could be loaded:", file=sys.stderr)
+        say("samovar: no target could be loaded:", error=True)
         for fault in faults:
-            print(f"  {fault}", file=sys.stderr)
+            say(f"  {fault}", error=True)
 
-    def _introduction(self, http: dict[str, Any], versions: Sequence[dict[str, Any]]) -> list[str]:
+    def _write_ready_file(self, document: dict[str, Any]) -> None:
+        try:
+            self._ready_file.write(document)
+        except OSError as error:  # it could be written before the loads: the models serve all the same
+            fields = {"ready_file": self._settings.ready_file, "cause": str(error)}
+            self._engine.log("error", "the ready file cannot be written", json.dumps(fields))
+
+    def _introduction(
+        self, http: dict[str, Any], versions: Sequence[dict[str, Any]], unlisted: Sequence[Fault]
+    ) -> list[str]:
         serving = [version for version in versions if version["state"] != "failed"]
         if not serving:
             return []
-        lines = [f"samovar serves {len(serving)} of {len(versions)} models at {url(http)}"]
-        for version in versions:
-            cause = version["cause"]
-            reason = f": {cause['message']}" if version["state"] == "failed" and cause else ""
-            lines.append(f"  {version['name']} (version {version['version']}) {version['state']}{reason}")
+        place = f"unix:{http['path']}" if http["path"] is not None else url(http)
+        lines = [f"samovar serves {len(serving)} of {len(versions) + len(unlisted)} models at {place}"]
+        lines += [f"  {version['name']} (version {version['version']}) {self._state(version)}" for version in versions]
+        lines += [f"  {target} failed: {cause_text(cause)}" for target, cause in unlisted]
         if not self._settings.is_loopback:
             extent = "call, load and unload" if self._settings.control == "explicit" else "call"
             lines.append(
                 f"  exposed: whoever reaches {self._settings.host} can {extent} every model, without a password"
             )
-        first = self._signatures.get((serving[0]["name"], serving[0]["version"]))
+        first = self._specifications.get((serving[0]["name"], serving[0]["version"]))
         return [*lines, "try:", f"  {curl_line(first, url(http), http['path'])}"] if first else lines
+
+    def _state(self, version: dict[str, Any]) -> str:
+        """How a version is, and how it batches or what to do about its failure."""
+        if version["state"] == "failed":
+            return f"failed: {cause_text(version['cause'] or {})}"
+        specification = self._specifications.get((version["name"], version["version"]))
+        return f"{version['state']}, {_batching(specification)}" if specification else str(version["state"])
+
+
+def _batching(specification: dict[str, Any]) -> str:
+    options = specification["options"]
+    if specification["batch_axis"]:
+        rows = options["max_batch_size"]
+        return f"batches of up to {rows} rows" if rows > 1 else "one row at a time (max_batch_size is 1)"
+    calls = options["instances"] * options["concurrency"]
+    requests = "one request" if calls == 1 else f"{calls} requests"
+    return f"no batch axis: {requests} at a time (name the first axis `batch` to batch)"
 
 
 def url(http: dict[str, Any]) -> str:
@@ -85,10 +123,3 @@ def url(http: dict[str, Any]) -> str:
         return "http://localhost"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http["host"], http["host"])  # noqa: S104 - what was bound
     return f"http://[{host}]:{http['port']}" if ":" in host else f"http://{host}:{http['port']}"
-
-
-def _write_atomically(path: Path, content: str) -> None:
-    """Whoever sees the file sees all of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content, "utf-8")
-    temporary.replace(path)

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
-import sys
 import threading
 from typing import Any
 
+from samovar.config import ServerConfig
 from samovar.control import Controller
+from samovar.control.console import complete_streams, say
+from samovar.control.ready_file import ReadyFile
 from samovar.control.report import Report
 from samovar.errors import SamovarError, ServerError
 from samovar.server.handover import Handover
@@ -17,8 +19,7 @@ __all__ = ["main"]
 
 def main(descriptor: int) -> int:
     """Serve until told to stop; the exit code: 0 stopped, 1 nothing could be served, 2 the settings do not fit."""
-    # Until the data plane takes the signals, Ctrl-C ends the process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    complete_streams()
     handover = Handover.read(descriptor)
     news = _News(handover.news)
     if handover.lifeline is not None:
@@ -28,7 +29,7 @@ def main(descriptor: int) -> int:
         return _serve(handover, news)
     except SamovarError as error:
         news.tell({"error": str(error)})
-        sys.stderr.write(f"samovar: {error}\n")
+        say(f"samovar: {error}", error=True)
         return 1 if isinstance(error, ServerError) else 2
 
 
@@ -36,17 +37,25 @@ def _serve(handover: Handover, news: "_News") -> int:
     from samovar import _core
 
     settings = handover.configuration.server
+    ReadyFile(settings.ready_file).check()
     try:
         engine = _core.Engine(json.dumps(settings.to_engine()))
     except OSError as error:
-        raise ServerError(
-            f"cannot bind {settings.host}, port {settings.http_port}: {error.strerror or error}",
-            "choose another --host or --http-port (0 picks a free port)",
-        ) from error
+        raise _bind_error(settings, error) from error
     except ValueError as error:
         raise ServerError(f"the data plane refuses its settings: {error}") from error
     report = Report(engine, settings, news.tell)
     return Controller(engine, handover.configuration, handover.targets, report).run()
+
+
+def _bind_error(settings: ServerConfig, error: OSError) -> ServerError:
+    reason = error.strerror or error
+    if settings.is_unix:
+        return ServerError(f"cannot bind {settings.host}: {reason}", "choose another path with --host unix:/path")
+    return ServerError(
+        f"cannot bind {settings.host}, port {settings.http_port}: {reason}",
+        "choose another --host or --http-port (0 picks a free port)",
+    )
 
 
 class _News:

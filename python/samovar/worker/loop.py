@@ -69,4 +69,14 @@ def report(call: Call, error: BaseException) -> None:
     if isinstance(error, OutputError):
         call.refuse_output(text_of(error))
     else:
-        call.fail(type(error).__name__, text_of(error), user_traceback(error))
+        call.fail(type(error).__name__, _with_cure(error), user_traceback(error))
+
+
+def _with_cure(error: BaseException) -> str:
+    """The text of an exception; where numpy refuses to write into an input, with what to do about that."""
+    text = text_of(error)
+    if isinstance(error, ValueError) and text.endswith(" is read-only"):
+        return (
+            f"{text}; inputs cannot be written: x = x + 1 instead of x += 1, or writable_inputs=True in @samovar.model"
+        )
+    return text

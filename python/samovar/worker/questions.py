@@ -71,8 +71,10 @@ class Questions:
         return model.start()
 
     def _unload(self, _: dict[str, Any]) -> Awaitable[None] | None:
-        rests = [rest for instance in self.instances.values() if (rest := instance.model.close()) is not None]
-        self.instances.clear()
+        try:
+            rests = [rest for instance in self.instances.values() if (rest := instance.model.close()) is not None]
+        finally:
+            self.instances.clear()
         return _in_turn(rests) if rests else None
 
 

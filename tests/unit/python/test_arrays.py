@@ -110,6 +110,15 @@ def test_inputs_are_read_only_views_unless_copies_are_wanted(datatype: Datatype)
     ("datatype", "value", "message"),
     [
         (Datatype.FP32, None, 'output "x" is None; return an array of float32'),
+        (Datatype.FP32, {"a": 1}, 'output "x" is dict; return an array of float32'),
+        (Datatype.FP32, object(), 'output "x" is object; return an array of float32'),
+        (Datatype.FP32, [[{}]], 'output "x" is list of dict; return an array of float32'),
+        (
+            Datatype.FP32,
+            np.array([b"a"], object),
+            'output "x" has dtype object, which cannot be sent; return an array of float32',
+        ),
+        (Datatype.BYTES, None, 'output "x" is None; return an array of bytes or str'),
         (
             Datatype.FP32,
             np.zeros(2, "c8"),
@@ -134,6 +143,14 @@ def test_what_has_no_bytes_is_refused(datatype: Datatype, value: Any, message: s
     with pytest.raises(OutputError) as caught:
         codec(datatype).encode([value])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("datatype", [Datatype.FP32, Datatype.BYTES])
+def test_a_coroutine_is_refused_with_the_word_to_write(datatype: Datatype) -> None:
+    async def forgotten() -> None: ...
+
+    with pytest.raises(OutputError, match=r'^output "x" is coroutine; await it, in an async def predict$'):
+        codec(datatype).encode([forgotten()])
 
 
 def test_what_is_no_array_is_refused() -> None:

@@ -1,6 +1,7 @@
 """The command line: options come from the dataclass, mistakes end with code 2 and no traceback."""
 
 import os
+import signal
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from samovar import cli
+from samovar.cli.app import app
 from samovar.config import ServerConfig
 from samovar.server.handover import Handover
 
@@ -35,14 +37,17 @@ def executed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Handover]:
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
     monkeypatch.setattr("sys.argv", ["samovar", *words])
+    before = signal.getsignal(signal.SIGINT)
     try:
         return cli.main()
     except SystemExit as ended:
         return ended.code
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_every_option_of_the_dataclass_has_help_default_and_environment_name() -> None:
-    output = CliRunner().invoke(cli.app, ["serve", "--help"], terminal_width=400, env={"COLUMNS": "400"}).output
+    output = CliRunner().invoke(app, ["serve", "--help"], terminal_width=400, env={"COLUMNS": "400"}).output
     for option in fields(ServerConfig):
         assert "--" + option.name.replace("_", "-") in output
         assert option.metadata["help"] in output

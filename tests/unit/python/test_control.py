@@ -1,6 +1,7 @@
 """The control loop moves a (fake) data plane to what the targets say."""
 
 import json
+import os
 import queue
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from samovar.config import Configuration, ServerConfig
 from samovar.control import Controller
+from samovar.control.ready_file import ReadyFile
 from samovar.control.report import Report
 from samovar.errors import ConfigError, TargetError
 from samovar.repository.targets import Target
@@ -148,8 +150,8 @@ def test_every_model_is_loaded_and_the_probe_becomes_the_first(
     output = capsys.readouterr().out
     assert output.startswith(
         "samovar serves 2 of 2 models at http://127.0.0.1:4711\n"
-        "  one (version 1) ready\n"
-        "  two (version 1) ready\n"
+        "  one (version 1) ready, batches of up to 64 rows\n"
+        "  two (version 1) ready, batches of up to 8 rows\n"
         "try:\n"
         "  curl http://127.0.0.1:4711/v2/models/one/infer"
     )
@@ -160,17 +162,20 @@ def test_a_target_that_fails_leaves_the_others_serving(
 ) -> None:
     engine.files = {"bad.py": CAUSE, "a.py": [described("one"), described("two")]}
     engine.failing = {"Two"}
+    engine.script = [{"kind": "load", "ticket": 1, "name": "one"}]
     ready = tmp_path / "ready.json"
+    documents: list[dict[str, Any]] = []
+    engine.on_reply = lambda ticket, error: documents.append(json.loads(ready.read_text()))
     assert run(engine, "bad.py", "a.py", ready_file=str(ready)) == 0
-    document = json.loads(ready.read_text())
+    (document,) = documents
     assert document["ports"] == {"http": 4711, "grpc": None}
     assert {model["name"]: (model["state"], model["cause"]) for model in document["models"]} == {
         "bad": ("failed", CAUSE),
         "one": ("ready", None),
         "two": ("failed", CAUSE),
     }
-    assert [file.name for file in tmp_path.iterdir()] == ["ready.json"]
-    assert "  two (version 1) failed: no weights\n" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [], "it goes with the engine, and nothing else was left"
+    assert "  two (version 1) failed: no weights; put them there\n" in capsys.readouterr().out
 
 
 def test_a_start_of_which_nothing_loads_ends_with_the_causes(
@@ -179,6 +184,14 @@ def test_a_start_of_which_nothing_loads_ends_with_the_causes(
     engine.files = {"bad.py": CAUSE, "a.py": [described("one")]}
     engine.failing = {"One"}
     ready = tmp_path / "ready.json"
+    documents: list[dict[str, Any]] = []
+    stop = engine.stop
+
+    def looking() -> None:
+        documents.append(json.loads(ready.read_text()))
+        stop()
+
+    engine.stop = looking  # type: ignore[method-assign] # to read the file while it is there
     assert run(engine, "bad.py", "a.py", ready_file=str(ready)) == 1
     assert capsys.readouterr() == (
         "",
@@ -188,14 +201,87 @@ def test_a_start_of_which_nothing_loads_ends_with_the_causes(
             '  model "one" version "1": no weights; put them there\n'
         ),
     )
-    assert len(json.loads(ready.read_text())["models"]) == 2
+    assert [len(document["models"]) for document in documents] == [2]
+    assert ready.exists(), "it tells the causes"
     assert engine.calls == [("stop",)]
 
 
-def test_a_failure_does_not_take_the_name_of_a_model(engine: FakeEngine) -> None:
+def test_a_failure_does_not_take_the_name_of_a_model_and_is_told_all_the_same(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
     engine.files = {"one.py": CAUSE, "a.py": [described("one")]}
     assert run(engine, "one.py", "a.py") == 0
     assert [(v["name"], v["state"]) for v in json.loads(engine.versions())] == [("one", "ready")]
+    output = capsys.readouterr().out
+    assert output.startswith("samovar serves 1 of 2 models at")
+    assert "\n  /one.py failed: no weights; put them there\n" in output
+
+
+def test_a_model_without_a_batch_axis_is_told_what_to_do_about_it(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [{**described(name), "batch_axis": False} for name in ("one", "two")]
+    engine.files = {"a.py": [*models, described("three")]}
+    run(engine, "a.py", models={"two": {"instances": 3}, "three": {"max_batch_size": 1}})
+    output = capsys.readouterr().out
+    cure = "at a time (name the first axis `batch` to batch)\n"
+    assert f"  one (version 1) ready, no batch axis: one request {cure}" in output
+    assert f"  two (version 1) ready, no batch axis: 3 requests {cure}" in output
+    assert "  three (version 1) ready, one row at a time (max_batch_size is 1)\n" in output
+
+
+def test_a_ready_file_is_there_only_while_its_engine_serves(engine: FakeEngine, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    ready.write_text("stale")
+    engine.files = {"a.py": [described("one")]}
+    engine.script = [{"kind": "load", "ticket": 1, "name": "one"}]
+    seen: list[str | None] = []
+    probe = engine.probe
+
+    def looking(request: str) -> int:
+        seen.append(ready.read_text() if ready.exists() else None)
+        return probe(request)
+
+    engine.probe = looking  # type: ignore[method-assign] # to look before the loads of the start, and at a later one
+    assert run(engine, "a.py", ready_file=str(ready)) == 0
+    assert seen[0] is None
+    assert json.loads(seen[1] or "")["pid"] == os.getpid()
+    assert not ready.exists()
+
+
+def test_a_ready_file_of_another_engine_stays(engine: FakeEngine, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    engine.files = {"a.py": [described("one")]}
+    engine.script = [{"kind": "load", "ticket": 1, "name": "one"}]
+
+    def replace(ticket: int, _: str | None) -> None:
+        ready.write_text('{"pid": 1}')
+
+    engine.on_reply = replace
+    assert run(engine, "a.py", ready_file=str(ready)) == 0
+    assert ready.exists()
+
+
+def test_a_ready_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ReadyFile(None).check()
+    ReadyFile(str(tmp_path / "ready.json")).check()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match=r"is a folder; name a file in it$"):
+        ReadyFile(str(tmp_path)).check()
+    with pytest.raises(ConfigError, match=r'there is no folder ".*/missing"; make it first$'):
+        ReadyFile(str(tmp_path / "missing" / "ready.json")).check()
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be written: Permission denied; choose another --ready-file"):
+        ReadyFile(str(tmp_path / "ready.json")).check()
+
+
+def test_a_ready_file_that_became_impossible_ends_no_engine(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.files = {"a.py": [described("one")]}
+    assert run(engine, "a.py", ready_file=str(tmp_path / "gone" / "ready.json")) == 0
 
 
 def test_duplicates_stop_the_start_and_name_both(engine: FakeEngine) -> None:
@@ -250,7 +336,7 @@ def test_a_load_that_fails_is_told_to_the_client(engine: FakeEngine) -> None:
     engine.on_reply = break_it
     assert run(engine, "a.py") == 0
     assert engine.replies == {1: None, 2: "/a.py: no weights; put them there"}
-    assert json.loads(engine.versions())[0]["state"] == "ready"
+    assert [(v["name"], v["state"]) for v in json.loads(engine.versions())] == [("one", "ready")], "no phantom"
 
 
 def test_a_target_that_was_mended_loads_under_its_own_names(engine: FakeEngine) -> None:

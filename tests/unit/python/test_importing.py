@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from samovar.errors import TargetError, describe_failure
+from samovar.errors import ConfigError, TargetError, describe_failure
 from samovar.runtimes.python.importing import import_file
+from samovar.server.facade import _target_of
 
 Program = Callable[..., Path]
 
@@ -37,7 +38,7 @@ def test_an_exception_keeps_only_the_users_frames(program: Program) -> None:
     failure = describe_failure(caught.value)
     assert failure["message"] == "served_program.py cannot be imported: KeyError: 'weights'"
     assert failure["exception"] == "KeyError"
-    assert failure["next_step"] == "correct served_program.py"
+    assert failure["next_step"] == "see served_program.py, line 2"
     assert str(failure["traceback"]).count("File ") == 2
     assert "importlib" not in str(failure["traceback"])
     assert "served_program" not in sys.modules
@@ -49,10 +50,72 @@ def test_an_exception_keeps_only_the_users_frames(program: Program) -> None:
         ("import no_such_module_anywhere.part", "install no_such_module_anywhere in the environment of"),
         ("raise SystemExit(3)", 'guard what a script does with: if __name__ == "__main__":'),
         ("from . import other", "import its neighbours by name, without leading dots"),
-        ("x = = 1", "cannot be imported: SyntaxError"),
+        (
+            "\nx = = 1",
+            "cannot be imported: SyntaxError: invalid syntax (served_program.py, line 2); see served_program.py, ",
+        ),
     ],
 )
 def test_the_cure_fits_the_exception(program: Program, text: str, message: str) -> None:
     with pytest.raises(TargetError) as caught:
         import_file(program(text, preamble=""))
     assert message in str(caught.value)
+
+
+def test_an_error_of_a_decorator_passes_with_its_own_cure(program: Program) -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_file(program("@samovar.model(max_batchsize=3)\nclass M: ...\n"))
+    assert caught.value.next_step == 'did you mean "max_batch_size"?'
+    assert "served_program" not in sys.modules
+
+
+@pytest.fixture
+def package(tmp_path: Path, program: Program) -> Path:
+    """A package with a package in it, whose modules import each other in both ways."""
+    inner = tmp_path / "outer_package" / "inner"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").write_text("name = 'outer'\n")
+    (inner / "__init__.py").write_text("from .weights import value\n")
+    (inner / "weights.py").write_text("value = 3\n")
+    (inner / "served.py").write_text(
+        "from .. import name\nfrom . import weights\nfrom outer_package.inner.weights import value\n\n\nclass M: ...\n"
+    )
+    return inner
+
+
+def test_a_file_in_a_package_is_imported_as_its_module(package: Path) -> None:
+    module = import_file(package / "served.py")
+    assert (module.__name__, module.name, module.value) == ("outer_package.inner.served", "outer", 3)
+    assert module.weights is sys.modules["outer_package.inner.weights"]
+    assert import_file(package / "served.py") is module
+    assert import_file(package / "__init__.py") is sys.modules["outer_package.inner"]
+
+
+def test_a_class_of_a_module_in_a_package_is_found_by_its_file(package: Path) -> None:
+    module = import_file(package / "served.py")
+    target = _target_of(module.M)
+    assert (target.path, target.name) == (package / "served.py", "M")
+    assert import_file(target.path) is module
+
+
+def test_a_package_named_like_another_does_not_replace_it(tmp_path: Path, program: Program) -> None:
+    for name in ("queue", "pytest"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        (folder / f"in_{name}.py").write_text("served = True\n")
+        before = sys.modules.get(name)
+        assert import_file(folder / f"in_{name}.py").served
+        assert sys.modules.get(name) is before
+
+
+def test_a_package_that_another_hides_is_named(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder / "hiding_package").mkdir(parents=True)
+        for name in ("__init__.py", "m.py"):
+            (tmp_path / folder / "hiding_package" / name).touch()
+        monkeypatch.syspath_prepend(tmp_path / folder)
+    with pytest.raises(TargetError, match=r"is module hiding_package\.m of its package, but Python finds .*/second/"):
+        import_file(tmp_path / "first" / "hiding_package" / "m.py")

@@ -9,6 +9,7 @@ import samovar
 from samovar.config import Configuration, ServerConfig
 from samovar.errors import ConfigError, ServerError, TargetError
 from samovar.repository.targets import Target
+from samovar.server.engine import _bind_error
 from samovar.server.facade import _target_of
 from samovar.server.handover import Handover
 
@@ -54,3 +55,14 @@ def test_mistakes_are_told_before_a_process_starts(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "samovar", "worker"])
     with pytest.raises(ServerError, match='put it under if __name__ == "__main__":'):
         samovar.Server(Top)
+
+
+def test_what_cannot_be_bound_is_named_with_its_cure() -> None:
+    fault = OSError(98, "Address already in use")
+    assert str(_bind_error(ServerConfig(), fault)) == (
+        "cannot bind 127.0.0.1, port 8000: Address already in use; "
+        "choose another --host or --http-port (0 picks a free port)"
+    )
+    assert str(_bind_error(ServerConfig(host="unix:/run/s"), fault)) == (
+        "cannot bind unix:/run/s: Address already in use; choose another path with --host unix:/path"
+    )

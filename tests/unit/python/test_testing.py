@@ -1,9 +1,11 @@
 """The small client of `samovar.testing`, against a stand-in for the engine that echoes its input."""
 
 import json
+import socketserver
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -62,6 +64,22 @@ def test_arrays_travel_there_and_back(server: Server, value: Any) -> None:
     back = testing.infer(server, "echo", x=value)["x"]
     assert back.dtype == value.dtype
     np.testing.assert_array_equal(back, value)
+
+
+def test_a_unix_socket_is_spoken_to(tmp_path: Path) -> None:
+    class UnixServer(socketserver.UnixStreamServer):
+        def get_request(self) -> tuple[Any, Any]:
+            return super().get_request()[0], ("local", 0)
+
+    path = str(tmp_path / "s")
+    with UnixServer(path, Echo) as served:
+        thread = threading.Thread(target=served.handle_request)
+        thread.start()
+        address = Address(0)
+        address.url = f"unix:{path}"
+        value = np.ones((1, 2), "f4")
+        np.testing.assert_array_equal(testing.infer(cast("Server", address), "echo", x=value)["x"], value)
+        thread.join()
 
 
 def test_what_the_engine_refuses_is_raised(server: Server) -> None:

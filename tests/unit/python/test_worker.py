@@ -147,7 +147,7 @@ def test_a_call_is_answered_with_what_predict_returns(program: Program) -> None:
         ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
         ("raise MemoryError", "MemoryError", ""),
         (r"raise OSError('\udc80')", "OSError", r"\udc80"),
-        ("x[0] = 1", "ValueError", "assignment destination is read-only"),
+        ("raise ValueError('is read-only, this file')", "ValueError", "is read-only, this file"),
     ],
 )
 @pytest.mark.parametrize("is_async", [False, True])
@@ -162,6 +162,17 @@ def test_what_user_code_raises_is_the_answer_to_that_call_alone(
     assert "served_program.py" in traceback
     assert "samovar/worker" not in traceback
     assert good.rows() == [[1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [("x += 1; return x", "output array is read-only"), ("x[0] = 1", "assignment destination is read-only")],
+)
+def test_writing_into_an_input_is_answered_with_its_cure(program: Program, body: str, message: str) -> None:
+    call = FakeCall(1, [1, 2])
+    run(load(program(model(body))), call)
+    cure = "inputs cannot be written: x = x + 1 instead of x += 1, or writable_inputs=True in @samovar.model"
+    assert call.answers[0][:2] == ("ValueError", f"{message}; {cure}")
 
 
 def test_what_cannot_be_sent_is_refused(program: Program) -> None:
@@ -258,6 +269,16 @@ def test_load_and_unload_run_in_either_form(
     run(load(path), unloading)
     assert unloading.answer() == (True, {})
     assert capsys.readouterr().out == "loaded\nloaded\nunloaded\n"
+
+
+@pytest.mark.parametrize("hooks", ["def", "async def"])
+def test_an_unload_that_raises_is_told_with_its_cause(program: Program, hooks: str) -> None:
+    path = program(model("return x") + f"    {hooks} unload(self):\n        raise OSError('no disk')\n")
+    ask = FakeAsk("unload")
+    run(load(path), ask)
+    ok, failure = ask.answer()
+    assert (ok, failure["message"]) == (False, "M.unload() raised OSError: no disk")
+    assert failure["traceback"].endswith("OSError: no disk\n")
 
 
 @pytest.mark.parametrize("hooks", ["def", "async def"])

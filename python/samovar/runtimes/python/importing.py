@@ -1,27 +1,47 @@
 """Import of a user's file by its path, once per process."""
 
+import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
-from samovar.errors import TargetError
+from samovar.errors import SamovarError, TargetError, text_of
 
-__all__ = ["import_file"]
+__all__ = ["import_file", "place_in"]
 
 
 def import_file(path: Path) -> ModuleType:
-    """Run the file as a module named like it and return that.
+    """Run the file and return its module: part of its package where its folder has an `__init__.py`, else on its own.
 
-    Its folder comes first on `sys.path`, as if Python had started it. Raises TargetError with the exception as cause.
+    The folder of the file, or that of the package, comes first on `sys.path`, as if Python had started it. Raises
+    TargetError with the exception as cause; an error of this package (of a decorator, say) passes as it is.
     """
+    dotted = _dotted_name(path)
+    try:
+        return _import_alone(path) if dotted is None else _import_in_package(path, dotted)
+    except SamovarError:
+        raise
+    except BaseException as error:  # sys.exit() in a user's file is a fault of that file too
+        raise TargetError(f"{path.name} cannot be imported: {_summary(error)}", _cure(path, error)) from error
+
+
+def place_in(file: Path | str, error: BaseException) -> str | None:
+    """Where to look: the innermost line of the user's own file, as deeper ones are a library's."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        lines.append(error.lineno)
+    return f"see {Path(file).name}, line {lines[-1]}" if lines and lines[-1] else None
+
+
+def _import_alone(path: Path) -> ModuleType:
+    """The file as a module named like it."""
     name = _module_name(path)
     loaded = sys.modules.get(name)
     if loaded is not None:
         return loaded
-    folder = str(path.parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    _put_on_path(path.parent)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -29,10 +49,58 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:  # sys.exit() in a user's file is a fault of that file too
+    except BaseException:
         del sys.modules[name]
-        raise TargetError(f"{path.name} cannot be imported: {_summary(error)}", _cure(path, error)) from error
+        raise
     return module
+
+
+def _import_in_package(path: Path, name: str) -> ModuleType:
+    """The file as the module `name`, so that relative imports and those by name find the same modules."""
+    depth = name.count(".") + (path.name == "__init__.py")
+    _put_on_path(path.parents[depth])
+    module = importlib.import_module(name)
+    found = getattr(module, "__file__", None)
+    if found is None or not path.samefile(found):
+        raise TargetError(
+            f"{path} is module {name} of its package, but Python finds {found} under that name",
+            "rename the package, or remove the other from PYTHONPATH",
+        )
+    return module
+
+
+def _put_on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _package_folders(path: Path) -> list[Path]:
+    """The folders from the package's root down to the file."""
+    folders: list[Path] = []
+    for folder in path.parents:
+        if not (folder / "__init__.py").is_file() or not folder.name.isidentifier():
+            break
+        folders.insert(0, folder)
+    return folders
+
+
+def _dotted_name(path: Path) -> str | None:
+    """The name of the file's module in its package.
+
+    None where it is in no package, or in one whose name Python gives to another: `queue/` must not replace the
+    standard library's.
+    """
+    folders = _package_folders(path)
+    if not folders or "." in path.stem:
+        return None
+    root = folders[0]
+    if root.name in sys.stdlib_module_names:
+        return None
+    loaded = sys.modules.get(root.name)
+    if loaded is not None and str(root) not in getattr(loaded, "__path__", ()):
+        return None
+    module = [] if path.name == "__init__.py" else [path.stem]
+    return ".".join([*(folder.name for folder in folders), *module])
 
 
 def _module_name(path: Path) -> str:
@@ -43,8 +111,6 @@ def _module_name(path: Path) -> str:
 
 
 def _summary(error: BaseException) -> str:
-    from samovar.errors import text_of
-
     return f"{type(error).__name__}: {text_of(error)}".removesuffix(": ")
 
 
@@ -55,4 +121,4 @@ def _cure(path: Path, error: BaseException) -> str:
         return f"{path.name} is run as a file of its own: import its neighbours by name, without leading dots"
     if isinstance(error, SystemExit):
         return 'guard what a script does with: if __name__ == "__main__":'
-    return f"correct {path.name}"
+    return place_in(path, error) or f"correct {path.name}"

@@ -1,7 +1,6 @@
 """A model class in memory: made, loaded, called, unloaded."""
 
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from samovar.errors import LoadError, OutputError, text_of
 from samovar.runtimes.python import signature
-from samovar.runtimes.python.importing import import_file
+from samovar.runtimes.python.importing import import_file, place_in
 from samovar.runtimes.python.inspection import check_concurrency, find_class
 
 __all__ = ["PythonModel", "load"]
@@ -76,11 +75,8 @@ async def _await_user_code(place: str, file: str, awaitable: Awaitable[Any]) -> 
 
 
 def _load_error(place: str, file: str, error: BaseException) -> LoadError:
-    """The innermost line of the user's own file is where to look; deeper ones are a library's."""
     summary = f"{type(error).__name__}: {text_of(error)}".removesuffix(": ")
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    step = f"see {Path(file).name}, line {lines[-1]}" if lines else "its traceback shows where"
-    return LoadError(f"{place} raised {summary}", step)
+    return LoadError(f"{place} raised {summary}", place_in(file, error) or "its traceback shows where")
 
 
 def _caller(predict: Callable[..., Any], keywords: list[str]) -> Callable[[list[Any]], Any]:
