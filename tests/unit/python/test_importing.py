@@ -1,5 +1,6 @@
 """A user's file is imported once, under its own name, and its faults are told as its own."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,18 @@ def test_a_file_is_run_once_and_finds_its_neighbours(program: Program) -> None:
     assert module.runs == [3]
     assert import_file(path) is module
     assert sys.modules["a_program"] is module
+
+
+def test_a_file_changed_within_a_second_is_run_as_it_is_now(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = program("factor = 2", "a_changed_program.py")
+    assert import_file(path).factor == 2
+    assert not (path.parent / "__pycache__").exists()
+    before = path.stat()
+    path.write_text(path.read_text().replace("factor = 2", "factor = 4"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.delitem(sys.modules, "a_changed_program")
+    assert import_file(path).factor == 4
 
 
 @pytest.mark.parametrize("name", ["queue.py", "zipapp.py", "pytest.py"])

@@ -1,11 +1,13 @@
 """Import of a user's file by its path, once per process."""
 
-import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from samovar.errors import SamovarError, TargetError, text_of
 
@@ -42,7 +44,39 @@ def _import_alone(path: Path) -> ModuleType:
     if loaded is not None:
         return loaded
     _put_on_path(path.parent)
-    spec = importlib.util.spec_from_file_location(name, path)
+    return _run(name, path)
+
+
+def _import_in_package(path: Path, name: str) -> ModuleType:
+    """The file as the module `name`, so that relative imports and those by name find the same modules."""
+    depth = name.count(".") + (path.name == "__init__.py")
+    _put_on_path(path.parents[depth])
+    loaded = sys.modules.get(name)
+    found = loaded.__file__ if loaded is not None else getattr(importlib.util.find_spec(name), "origin", None)
+    if found is None or not path.samefile(found):
+        raise TargetError(
+            f"{path} is module {name} of its package, but Python finds {found} under that name",
+            "rename the package, or remove the other from PYTHONPATH",
+        )
+    if loaded is not None:
+        return loaded
+    module = _run(name, path)
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, module)
+    return module
+
+
+class _FromSource(SourceFileLoader):
+    """Runs the file as it is now: bytecode counts as fresh when the source has the same size and second of change."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Without this no bytecode is looked for, nor written (importlib.abc.SourceLoader)."""
+        raise OSError(f"the bytecode of {path} is not used")
+
+
+def _run(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -52,20 +86,6 @@ def _import_alone(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    return module
-
-
-def _import_in_package(path: Path, name: str) -> ModuleType:
-    """The file as the module `name`, so that relative imports and those by name find the same modules."""
-    depth = name.count(".") + (path.name == "__init__.py")
-    _put_on_path(path.parents[depth])
-    module = importlib.import_module(name)
-    found = getattr(module, "__file__", None)
-    if found is None or not path.samefile(found):
-        raise TargetError(
-            f"{path} is module {name} of its package, but Python finds {found} under that name",
-            "rename the package, or remove the other from PYTHONPATH",
-        )
     return module
 
 
