@@ -17,13 +17,11 @@ use super::ring::{CONTROL_BYTES, CallSlot, Consumer, Direction, Producer};
 use super::segments::{Access, Mapping, Slice, create};
 use super::socket::Outgoing;
 use super::transport::{Fetched, OutCall, Signature, Transport, check_size, decode};
-use super::{ALIGNMENT, align, proto};
+use super::{ALIGNMENT, RETAINED_BYTES, align, proto};
 use crate::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor};
 
 /// Ordinary segments; what is larger gets a segment of its own. Pages cost nothing before they are touched.
 const SEGMENT_BYTES: u64 = 4 << 20;
-/// An idle channel keeps at most this much request memory.
-const RETAINED_BYTES: u64 = 64 << 20;
 /// Most memory that one worker may hold for answers.
 const MAX_ANSWER_BYTES: u64 = 16 << 30;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{CallFrame, Output, RETAINED_BYTES, SharedMemory, WorkerEnd};
+use super::{CallFrame, Output, SharedMemory, WorkerEnd};
 use crate::channel::arena::Range;
 use crate::channel::frame::{
     Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, MAX_END_METADATA_BYTES, inline_reference, shm_reference,
@@ -14,7 +14,7 @@ use crate::channel::segments::Mapping;
 use crate::channel::shm::wake;
 use crate::channel::socket::Outgoing;
 use crate::channel::transport::Signature;
-use crate::channel::{ALIGNMENT, align, proto};
+use crate::channel::{ALIGNMENT, RETAINED_BYTES, align, proto};
 use crate::tensor::{MAX_RANK, MAX_TENSOR_BYTES};
 
 /// Why an answer could not be sent.

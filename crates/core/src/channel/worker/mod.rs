@@ -34,8 +34,6 @@ use crate::tensor::Datatype;
 const MAX_HELD_BYTES: u64 = 256 << 20;
 /// A range as large as this is given back at once; the news of a smaller one waits for the next frame.
 const URGENT_RELEASE_BYTES: u64 = 1 << 20;
-/// An idle channel keeps at most this much answer memory.
-const RETAINED_BYTES: u64 = 64 << 20;
 
 /// What the engine wants.
 #[derive(Debug)]
