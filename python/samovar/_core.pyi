@@ -85,7 +85,10 @@ class Engine:
         """
 
     def reply(self, ticket: int, error: str | None) -> None:
-        """End a load or unload that a client asked for; `error` explains a failure."""
+        """End a load or unload that a client asked for.
+
+        `error` is None, or JSON: `{"code", "message"}`, where code is a slug of the error catalogue.
+        """
 
     def mark_started(self) -> None:
         """Start-up loads have ended: readiness may turn true."""

@@ -49,20 +49,26 @@ _BY_NUMPY_NAME = {name: datatype for datatype, name in _NUMPY_NAMES.items()}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: `dims` are the lengths without the batch axis, -1 is "any"."""
+    """One input or output: `dims` are the lengths without the batch axis, -1 is "any"; None is what is not known."""
 
     name: str
-    datatype: Datatype
-    dims: tuple[int, ...]
+    datatype: Datatype | None
+    dims: tuple[int, ...] | None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with `name`, `datatype`, `dims`."""
-        return {"name": self.name, "datatype": self.datatype.name, "dims": list(self.dims)}
+        datatype = None if self.datatype is None else self.datatype.name
+        return {"name": self.name, "datatype": datatype, "dims": None if self.dims is None else list(self.dims)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "TensorSpec":
         """The reverse of `to_json`."""
-        return cls(value["name"], Datatype[value["datatype"]], tuple(value["dims"]))
+        datatype, dims = value["datatype"], value["dims"]
+        return cls(
+            value["name"],
+            None if datatype is None else Datatype[datatype],
+            None if dims is None else tuple(dims),
+        )
 
 
 @dataclass(frozen=True)

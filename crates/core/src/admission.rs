@@ -39,6 +39,7 @@ pub fn admit(spec: &VersionSpec, request: InferRequest) -> Result<Admitted, Erro
         if spec.batch_axis {
             check_rows(spec, declared, &mut rows, length)?;
             tensor.shape[1..].hash(&mut hasher);
+            tensor.datatype.hash(&mut hasher);
         }
     }
     let timeout = request.timeout.unwrap_or_else(|| seconds(spec.options.request_timeout_s));
@@ -133,8 +134,8 @@ fn check_input(spec: &VersionSpec, declared: &TensorSpec, tensor: &Tensor) -> Re
         let text = format!("input {:?} of model {:?}: {fault}; {cure}", declared.name, spec.name);
         Err(Error::new(Code::InvalidInput, text))
     };
-    if tensor.datatype != declared.datatype {
-        let (got, want) = (tensor.datatype.name(), declared.datatype.name());
+    if !declared.takes(tensor.datatype) {
+        let (got, want) = (tensor.datatype.name(), declared.datatype_name());
         return refuse(format!("datatype {got}, wanted {want}"), format!("send it as {want}"));
     }
     let (axis, rest) = match tensor.shape.split_first() {
@@ -144,10 +145,11 @@ fn check_input(spec: &VersionSpec, declared: &TensorSpec, tensor: &Tensor) -> Re
     };
     if (spec.batch_axis && tensor.shape.is_empty()) || declared.misfit(rest).is_some() {
         let fault = format!("shape {:?} does not fit {}", tensor.shape, describe(spec, declared));
-        let wanted = declared.dims.len() + usize::from(spec.batch_axis);
+        let dims = declared.shape();
+        let wanted = dims.len() + usize::from(spec.batch_axis);
         let cure = match declared.misfit(rest) {
-            Some(place) if place < rest.len() && rest.len() == declared.dims.len() => {
-                format!("axis {} must be {}", place + usize::from(spec.batch_axis), declared.dims[place])
+            Some(place) if place < rest.len() && rest.len() == dims.len() => {
+                format!("axis {} must be {}", place + usize::from(spec.batch_axis), dims[place])
             }
             _ => format!("send {wanted} axes"),
         };
@@ -188,6 +190,6 @@ fn check_rows(spec: &VersionSpec, declared: &TensorSpec, rows: &mut Option<u64>,
 /// `[batch,3,24,-1]`
 fn describe(spec: &VersionSpec, declared: &TensorSpec) -> String {
     let batch = spec.batch_axis.then(|| "batch".to_owned());
-    let dims: Vec<_> = batch.into_iter().chain(declared.dims.iter().map(ToString::to_string)).collect();
+    let dims: Vec<_> = batch.into_iter().chain(declared.shape().iter().map(ToString::to_string)).collect();
     format!("[{}]", dims.join(","))
 }

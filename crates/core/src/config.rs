@@ -54,6 +54,13 @@ pub struct EngineConfig {
     pub host: String,
     /// HTTP port; 0 picks a free one.
     pub http_port: u16,
+    /// gRPC port; 0 picks a free one. A Unix socket speaks both protocols.
+    pub grpc_port: u16,
+    /// Path of the admin socket, if there is to be one.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub admin_socket: Option<String>,
+    /// Does the engine start without an admin socket where it cannot be bound?
+    pub admin_optional: bool,
     /// May clients load and unload models?
     pub control: Control,
     /// Engine ready only if every model is.
@@ -72,6 +79,8 @@ pub struct EngineConfig {
     pub engine_threads: usize,
     /// Largest request body, and largest decoded body.
     pub max_body_bytes: u64,
+    /// Compress answers for clients that take it?
+    pub compress_responses: bool,
     /// All request bodies in memory together.
     pub max_bodies_bytes: u64,
     /// Requests in flight.
@@ -114,6 +123,8 @@ pub struct VersionSpec {
     pub batch_axis: bool,
     /// How models and settings are configured.
     pub options: ModelOptions,
+    /// Modules that a spare worker imports, so that a restart need not.
+    pub imports: Vec<String>,
     /// The worker that inspected it, to become instance 0.
     pub probe: Option<u64>,
 }
@@ -127,6 +138,7 @@ impl VersionSpec {
             max_queue_delay_ms: 0.0,
             instances: 1,
             concurrency: 1,
+            threads: 1,
             idempotent: false,
             writable_inputs: false,
             load_timeout_s: 0.0,
@@ -144,6 +156,7 @@ impl VersionSpec {
             outputs,
             batch_axis: false,
             options,
+            imports: Vec::new(),
             probe: None,
         }
     }
@@ -161,6 +174,8 @@ pub struct ModelOptions {
     pub instances: usize,
     /// Calls at a time per instance.
     pub concurrency: usize,
+    /// Processor threads of one instance.
+    pub threads: usize,
     /// May a request run twice?
     pub idempotent: bool,
     /// Give the model writable copies of its inputs?

@@ -76,8 +76,8 @@ pub fn check_outputs(spec: &VersionSpec, outputs: Vec<Tensor>, rows: u64) -> Res
             let text = format!("output {:?} of model {:?}: {fault}; {cure}", declared.name, spec.name);
             Err(Error::new(Code::BadModelOutput, text))
         };
-        if tensor.datatype != declared.datatype {
-            let (got, want) = (tensor.datatype.name(), declared.datatype.name());
+        if !declared.takes(tensor.datatype) {
+            let (got, want) = (tensor.datatype.name(), declared.datatype_name());
             return refuse(
                 format!("datatype {got}, declared {want}"),
                 "convert it with .astype(), or declare what it is".into(),
@@ -95,9 +95,9 @@ pub fn check_outputs(spec: &VersionSpec, outputs: Vec<Tensor>, rows: u64) -> Res
         };
         if declared.misfit(rest).is_some() {
             let wanted = if spec.batch_axis {
-                format!("{:?} behind the batch axis", declared.dims)
+                format!("{:?} behind the batch axis", declared.shape())
             } else {
-                format!("{:?}", declared.dims)
+                format!("{:?}", declared.shape())
             };
             return refuse(format!("shape {:?}", tensor.shape), format!("declared {wanted}"));
         }

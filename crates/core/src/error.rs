@@ -26,6 +26,12 @@ macro_rules! catalogue {
                 match self { $(Code::$name => $slug,)+ }
             }
 
+            /// The code of this name.
+            #[must_use]
+            pub fn from_slug(slug: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.slug() == slug)
+            }
+
             /// One sentence for the reference page.
             #[must_use]
             pub fn meaning(self) -> &'static str {
@@ -123,6 +129,7 @@ mod tests {
     fn slugs_are_unique_and_snake_case() {
         let mut slugs: Vec<_> = Code::ALL.iter().map(|code| code.slug()).collect();
         assert!(slugs.iter().all(|slug| slug.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        assert!(Code::ALL.iter().all(|code| Code::from_slug(code.slug()) == Some(*code)));
         slugs.sort_unstable();
         slugs.dedup();
         assert_eq!(slugs.len(), Code::ALL.len());

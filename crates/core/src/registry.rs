@@ -164,9 +164,7 @@ impl Registry {
     /// Load a version; `worker` has imported its file already. If one of that name serves, it serves on until the new
     /// one is ready. The number is the deployment's, for its events. Must run inside the tokio runtime.
     pub fn deploy(self: &Arc<Self>, spec: VersionSpec, worker: Option<Worker>) -> u64 {
-        if spec.runtime == "python" {
-            self.pool.import(&["numpy"]);
-        }
+        self.pool.import(&spec.imports);
         let instances = spec.options.instances.max(1);
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
         let version = Version::new(serial, spec, Arc::clone(&self.metrics), self.expose_errors);

@@ -99,32 +99,53 @@ impl Datatype {
 /// The length along one axis, as a signature declares it: -1 is "any".
 pub type Dim = i64;
 
-/// One input or output of a signature.
+/// One input or output of a signature; of some formats only the names are known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorSpec {
     /// Name on the wire.
     pub name: String,
-    /// Element type.
-    pub datatype: Datatype,
-    /// Lengths without the batch axis; -1 is "any".
-    pub dims: Vec<Dim>,
+    /// Element type; `None` if unknown: any is taken.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub datatype: Option<Datatype>,
+    /// Lengths without the batch axis, -1 is "any"; `None` if unknown: any shape is taken.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub dims: Option<Vec<Dim>>,
 }
 
 impl TensorSpec {
-    /// True if every length is fixed, so that rows say the whole shape.
+    /// True if the datatype and every length are fixed, so that rows say all there is to say.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
-        self.dims.iter().all(|dim| *dim >= 0)
+        self.datatype.is_some() && self.dims.as_ref().is_some_and(|dims| dims.iter().all(|dim| *dim >= 0))
+    }
+
+    /// True if elements of this type are taken.
+    #[must_use]
+    pub fn takes(&self, datatype: Datatype) -> bool {
+        self.datatype.is_none_or(|wanted| wanted == datatype)
     }
 
     /// The first axis of `shape` (batch axis removed) that does not fit, or `shape.len()` for a wrong rank.
     #[must_use]
     pub fn misfit(&self, shape: &[u64]) -> Option<usize> {
-        if shape.len() != self.dims.len() {
+        let dims = self.dims.as_ref()?;
+        if shape.len() != dims.len() {
             return Some(shape.len());
         }
-        shape.iter().zip(&self.dims).position(|(got, want)| *want >= 0 && *got != *want as u64)
+        shape.iter().zip(dims).position(|(got, want)| *want >= 0 && *got != *want as u64)
+    }
+
+    /// The datatype as clients read it.
+    #[must_use]
+    pub fn datatype_name(&self) -> &'static str {
+        self.datatype.map_or("UNKNOWN", Datatype::name)
+    }
+
+    /// The lengths as clients read them: of an unknown shape one axis of any length.
+    #[must_use]
+    pub fn shape(&self) -> &[Dim] {
+        self.dims.as_deref().unwrap_or(&[-1])
     }
 }
 
@@ -224,7 +245,7 @@ mod tests {
 
     #[test]
     fn misfit_names_the_axis() {
-        let spec = TensorSpec { name: "x".into(), datatype: Datatype::Fp32, dims: vec![3, -1] };
+        let spec = TensorSpec { name: "x".into(), datatype: Some(Datatype::Fp32), dims: Some(vec![3, -1]) };
         assert_eq!(spec.misfit(&[3, 9]), None);
         assert_eq!(spec.misfit(&[4, 9]), Some(0));
         assert_eq!(spec.misfit(&[3]), Some(1));

@@ -18,9 +18,10 @@ fn spec(dims: &[(Datatype, &[i64])]) -> VersionSpec {
     let tensors: Vec<_> = dims.iter().enumerate().map(tensor).collect();
     serde_json::from_value(serde_json::json!({
         "name": "m", "version": "1", "runtime": "python", "source": null,
-        "inputs": tensors, "outputs": tensors, "batch_axis": true, "probe": null,
+        "inputs": tensors, "outputs": tensors, "batch_axis": true, "imports": [], "probe": null,
         "options": {
-            "max_batch_size": 4, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "idempotent": true,
+            "max_batch_size": 4, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1,
+            "idempotent": true,
             "writable_inputs": false, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "max_queue_items": 10,
             "max_queue_bytes": 1000
         }

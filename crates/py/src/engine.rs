@@ -7,10 +7,24 @@ use std::time::Duration;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use samovar_core::config::{EngineConfig, VersionSpec};
+use samovar_core::error::{Code, Error};
 use samovar_core::life::Cause;
 use samovar_server::engine::Engine as ServerEngine;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// What the control plane says to a load or unload that it cannot do.
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Code::from_slug(&refusal.code).unwrap_or(Code::LoadFailed), refusal.message)
+    }
+}
 
 /// The data plane of one engine process.
 #[pyclass(frozen, module = "samovar._core")]
@@ -88,8 +102,10 @@ impl Engine {
         py.detach(|| self.0.next_event(limit)).map(|event| print(&event)).transpose()
     }
 
-    fn reply(&self, ticket: u64, error: Option<String>) {
-        self.0.reply(ticket, error);
+    fn reply(&self, ticket: u64, error: Option<&str>) -> PyResult<()> {
+        let refusal = error.map(|error| parse::<Refusal>("error", error)).transpose()?;
+        self.0.reply(ticket, refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
+        Ok(())
     }
 
     fn mark_started(&self) {

@@ -89,7 +89,7 @@ pub struct DataPlane {
     idle: Notify,
     body_bytes: AtomicU64,
     next_id: AtomicU64,
-    tickets: Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>,
+    tickets: Mutex<HashMap<u64, oneshot::Sender<Result<(), Error>>>>,
 }
 
 /// A request that counts as in flight until this is dropped.
@@ -168,7 +168,7 @@ impl DataPlane {
         let with_batch = |specs: &[TensorSpec]| {
             let batch = found.spec.batch_axis.then_some(-1);
             let shape = |spec: &TensorSpec| TensorSpec {
-                dims: batch.into_iter().chain(spec.dims.iter().copied()).collect(),
+                dims: spec.dims.as_ref().map(|dims| batch.into_iter().chain(dims.iter().copied()).collect()),
                 ..spec.clone()
             };
             specs.iter().map(shape).collect()
@@ -305,9 +305,9 @@ impl DataPlane {
     }
 
     /// Answer a load or unload that a client asked for.
-    pub fn reply(&self, ticket: u64, error: Option<String>) {
+    pub fn reply(&self, ticket: u64, result: Result<(), Error>) {
         if let Some(asker) = self.tickets.lock().remove(&ticket) {
-            let _ = asker.send(error);
+            let _ = asker.send(result);
         }
     }
 
@@ -316,16 +316,11 @@ impl DataPlane {
             let text = "models cannot be loaded or unloaded over this door; start the engine with --control explicit";
             return Err(Error::new(Code::ControlDisabled, text));
         }
-        self.registry.find(model, None)?;
         let ticket = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (asker, reply) = oneshot::channel();
         self.tickets.lock().insert(ticket, asker);
         self.events.push(event(ticket, model.to_owned()));
-        match reply.await {
-            Ok(None) => Ok(()),
-            Ok(Some(text)) => Err(Error::new(Code::LoadFailed, text)),
-            Err(_) => Err(shutting_down()),
-        }
+        reply.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
     fn take_permit(&self, version: &Version) -> Result<InFlight<'_>, Error> {

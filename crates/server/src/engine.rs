@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use samovar_core::config::{EngineConfig, VersionSpec};
+use samovar_core::error::Error;
 use samovar_core::events::{Event, Events};
 use samovar_core::life::Cause;
 use samovar_core::metrics::Metrics;
@@ -184,8 +185,8 @@ impl Engine {
     }
 
     /// End a load or unload that a client asked for.
-    pub fn reply(&self, ticket: u64, error: Option<String>) {
-        self.plane.reply(ticket, error);
+    pub fn reply(&self, ticket: u64, result: Result<(), Error>) {
+        self.plane.reply(ticket, result);
     }
 
     /// Start-up loads have ended: readiness may turn true, and spares may start.

@@ -7,7 +7,7 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["cpus", "file_limit", "memory_bytes"]
+__all__ = ["admin_folder", "cpus", "file_limit", "memory_bytes"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -42,6 +42,14 @@ def file_limit() -> int:
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNLIMITED_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def admin_folder() -> Path:
+    """Where the admin sockets of this user's engines are."""
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    if own:
+        return Path(own) / "samovar"
+    return Path(os.environ.get("TMPDIR") or "/tmp") / f"samovar-{os.getuid()}"  # noqa: S108 - mode 0700, checked
 
 
 def _folders(cgroups: Path, membership: Path, controller: str) -> list[Path]:

@@ -4,9 +4,11 @@
 """
 
 import ipaddress
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import Field, asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from samovar.config import machine
@@ -57,7 +59,9 @@ class ServerConfig:
 
     host: str = _option("address to bind: an IP address, a host name, or unix:/path", "127.0.0.1")
     http_port: int = _option("HTTP port; 0 picks a free one", 8000, minimum=0, maximum=65_535)
-    control: Literal["none", "explicit"] = _option("may clients load and unload models over HTTP", "none")
+    grpc_port: int = _option("gRPC port; 0 picks a free one", 8001, minimum=0, maximum=65_535)
+    admin_socket: str = _option("path of the admin socket, or none", "auto")
+    control: Literal["none", "explicit"] = _option("may clients load and unload models over HTTP and gRPC", "none")
     strict_readiness: bool = _option("the engine is ready only while every model is", default=False)
     drain_timeout_s: float = _seconds("longest wait for running requests at a stop", 30.0)
     drain_delay_s: float = _seconds("keep serving this long after readiness turned false", 0.0)
@@ -71,6 +75,7 @@ class ServerConfig:
         "threads of the data plane", factory=_engine_threads, shown="a quarter of the processors, 1 to 4", minimum=1
     )
     max_body_bytes: int = _count("largest request body, as sent and as decoded", 128 * _MIB)
+    compress_responses: bool = _option("compress answers for clients that take gzip or deflate", default=False)
     max_bodies_bytes: int = _option(
         "all request bodies in memory together",
         factory=lambda: machine.memory_bytes() // 4,
@@ -104,10 +109,17 @@ class ServerConfig:
         """True if `host` is the path of a Unix socket."""
         return self.host.startswith("unix:")
 
+    def _admin_path(self) -> str | None:
+        if self.admin_socket == "auto":
+            return str(machine.admin_folder() / f"{os.getpid()}.sock")
+        return None if self.admin_socket == "none" else str(Path(self.admin_socket).absolute())
+
     def to_engine(self) -> dict[str, Any]:
         """The settings as `crates/core/src/config.rs` (EngineConfig) reads them, every "auto" decided."""
         settings = asdict(self)
         del settings["ready_file"]
+        settings["admin_socket"] = self._admin_path()
+        settings["admin_optional"] = self.admin_socket == "auto"
         if self.log_format == "auto":
             settings["log_format"] = "text" if sys.stderr and sys.stderr.isatty() else "json"
         if self.expose_errors == "auto":
@@ -126,6 +138,13 @@ class ModelConfig:
     )
     max_queue_delay_ms: float | Literal["auto"] = _option("longest wait for batch mates", "auto", minimum=0)
     instances: int = _option("loaded copies, each in a worker of its own", 1, minimum=1, maximum=1_024)
+    threads: int | None = _option(
+        "processor threads of one instance (model files)",
+        None,
+        shown="the processors divided among the instances",
+        minimum=1,
+        maximum=1_024,
+    )
     concurrency: int = _option("calls at a time per instance (async predict)", 1, minimum=1, maximum=65_536)
     idempotent: bool = _option("may a request run twice, after a worker's death for instance", default=True)
     writable_inputs: bool = _option("give predict writable copies of its inputs", default=False)
@@ -139,6 +158,8 @@ class ModelConfig:
         options = asdict(self)
         if self.max_batch_size is None:
             options["max_batch_size"] = 64 if batch_axis else 1
+        if self.threads is None:
+            options["threads"] = max(machine.cpus() // self.instances, 1)
         if self.max_queue_delay_ms == "auto":
             options["max_queue_delay_ms"] = 0.0
         return options

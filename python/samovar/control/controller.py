@@ -195,7 +195,7 @@ class Controller:
         if load.ticket is None:
             self._finish_start(load)
         else:
-            self._engine.reply(load.ticket, "; ".join(load.faults) or None)
+            self._engine.reply(load.ticket, _refusal("load_failed", "; ".join(load.faults)) if load.faults else None)
 
     def _finish_start(self, load: Load) -> None:
         versions = json.loads(self._engine.versions())
@@ -213,7 +213,9 @@ class Controller:
             self._begin(ticket, questions)
         else:
             known = close_match(name, {model for model, _ in self._origins})
-            self._engine.reply(ticket, f'no target of this engine has a model "{name}"; {known}')
+            self._engine.reply(
+                ticket, _refusal("unknown_model", f'no target of this engine has a model "{name}"; {known}')
+            )
 
     def _unload(self, ticket: int, name: str) -> None:
         versions = [version for version in json.loads(self._engine.versions()) if version["name"] == name]
@@ -221,4 +223,10 @@ class Controller:
         if leaving:
             self._unloads.append(Unload(ticket, leaving))
         else:
-            self._engine.reply(ticket, None if versions else f'no model "{name}" is loaded')
+            fault = _refusal("unknown_model", f'no target of this engine has a model "{name}"')
+            self._engine.reply(ticket, None if versions else fault)
+
+
+def _refusal(code: str, message: str) -> str:
+    """Why a load or unload is not done, as the engine reads it; `code` is a slug of the error catalogue."""
+    return json.dumps({"code": code, "message": message})

@@ -33,7 +33,7 @@ class Engine(Protocol):
         """Wait for something that needs a decision."""
 
     def reply(self, ticket: int, error: str | None) -> None:
-        """End a load or unload that a client asked for; `error` is a plain text."""
+        """End a load or unload that a client asked for; `error` has `code` and `message`."""
 
     def mark_started(self) -> None:
         """The loads of the start have ended."""

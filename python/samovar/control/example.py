@@ -48,8 +48,9 @@ def _binary(curl: list[str], request: dict[str, Any], inputs: list[dict[str, Any
 
 
 def _example(spec: TensorSpec, *, batch_axis: bool) -> dict[str, Any]:
-    shape = [1] * batch_axis + [1 if dim < 0 else dim for dim in spec.dims]
-    return {"name": spec.name, "datatype": spec.datatype.name, "shape": shape}
+    """A tensor without its data; one axis of FP32 where the file says nothing."""
+    shape = [1] * batch_axis + [1 if dim < 0 else dim for dim in (spec.dims if spec.dims is not None else (-1,))]
+    return {"name": spec.name, "datatype": (spec.datatype or Datatype.FP32).name, "shape": shape}
 
 
 def _values(tensor: dict[str, Any]) -> list[Any]:

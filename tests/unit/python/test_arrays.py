@@ -16,7 +16,7 @@ from samovar.types import Datatype, Signature, TensorSpec
 FIXED = [datatype for datatype in Datatype if datatype is not Datatype.BYTES]
 
 
-def codec(datatype: Datatype, *, writable: bool = False) -> ArrayCodec:
+def codec(datatype: Datatype | None, *, writable: bool = False) -> ArrayCodec:
     spec = TensorSpec("x", datatype, ())
     return ArrayCodec(Signature((spec,), (spec,), batch_axis=False), writable=writable)
 
@@ -45,6 +45,15 @@ def test_every_fixed_datatype_round_trips(datatype: Datatype, data: st.DataObjec
     array = np.ndarray(shape, kind, raw)
     back = there_and_back(datatype, array)
     assert (back.dtype, back.shape, back.tobytes()) == (kind, shape, raw)
+
+
+@pytest.mark.parametrize("datatype", FIXED)
+def test_a_tensor_of_unknown_datatype_is_what_it_is_sent_as(datatype: Datatype) -> None:
+    array = np.zeros((2, 3), dtype(datatype))
+    ((number, shape, data),) = codec(None).encode([array])
+    assert (number, shape) == (datatype, (2, 3))
+    (back,) = codec(None).decode([(memoryview(data).tobytes(), number, shape)])
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
 
 
 @given(st.lists(st.lists(st.binary(max_size=9), min_size=2, max_size=2), max_size=4))

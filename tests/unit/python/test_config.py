@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from samovar.config import Configuration, ModelConfig, ServerConfig, configure
+from samovar.config import Configuration, ModelConfig, ServerConfig, configure, machine
 from samovar.errors import ConfigError
 
 
@@ -126,6 +126,7 @@ def test_the_default_batch_depends_on_the_axis() -> None:
         "max_batch_size": 64,
         "max_queue_delay_ms": 0.0,
         "instances": 1,
+        "threads": machine.cpus(),
         "concurrency": 1,
         "idempotent": True,
         "writable_inputs": False,
@@ -135,6 +136,7 @@ def test_the_default_batch_depends_on_the_axis() -> None:
         "max_queue_bytes": 256 << 20,
     }
     assert configuration.model_options("m", {}, batch_axis=False)["max_batch_size"] == 1
+    assert configuration.model_options("m", {"instances": 1_000}, batch_axis=True)["threads"] == 1
     with pytest.raises(ConfigError, match=r'^model "m" has max_batch_size = 2 but no batch axis; name the first axis'):
         configuration.model_options("m", {"max_batch_size": 2}, batch_axis=False)
 

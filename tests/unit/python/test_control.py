@@ -95,7 +95,7 @@ class FakeEngine:
             return None
 
     def reply(self, ticket: int, error: str | None) -> None:
-        self.replies[ticket] = error
+        self.replies[ticket] = None if error is None else json.loads(error)["message"]
         self.on_reply(ticket, error)
         self._next()
 
@@ -370,7 +370,7 @@ def test_an_unload_retires_every_version(engine: FakeEngine) -> None:
     engine.files = {"a.py": [described("one"), described("one", "2"), described("two")]}
     engine.script = [{"kind": "unload", "ticket": 1, "name": "one"}, {"kind": "unload", "ticket": 2, "name": "one"}]
     assert run(engine, "a.py") == 0
-    assert engine.replies == {1: None, 2: 'no model "one" is loaded'}
+    assert engine.replies == {1: None, 2: 'no target of this engine has a model "one"'}
     assert [version["name"] for version in json.loads(engine.versions())] == ["two"]
 
 

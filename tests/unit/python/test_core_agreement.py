@@ -24,6 +24,7 @@ def version(options: dict[str, Any]) -> str:
             "outputs": [spec],
             "batch_axis": True,
             "options": options,
+            "imports": ["numpy"],
             "probe": None,
         }
     )

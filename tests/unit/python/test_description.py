@@ -33,6 +33,7 @@ def test_a_typed_class_is_described_whole(program: Program) -> None:
             "outputs": [{"name": "output", "datatype": "INT32", "dims": [18]}],
             "batch_axis": True,
             "options": {"max_batch_size": 32},
+            "imports": ["numpy"],
         }
     ]
 

@@ -108,7 +108,7 @@ impl Signature {
             return bad("a tensor in the descriptor needs a signature with fixed lengths");
         }
         let axis = self.batch_axis.then_some(u64::from(rows));
-        Ok(axis.into_iter().chain(only.dims.iter().map(|dim| *dim as u64)).collect())
+        Ok(axis.into_iter().chain(only.shape().iter().map(|dim| *dim as u64)).collect())
     }
 }
 

@@ -68,11 +68,11 @@ impl Pool {
     }
 
     /// Let spares import a module too.
-    pub fn import(&self, modules: &[&str]) {
+    pub fn import(&self, modules: &[String]) {
         let mut state = self.state.lock();
         for module in modules {
-            if !state.imports.iter().any(|known| known == module) {
-                state.imports.push((*module).to_owned());
+            if !state.imports.contains(module) {
+                state.imports.push(module.clone());
             }
         }
     }

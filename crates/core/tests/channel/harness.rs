@@ -223,8 +223,8 @@ pub(crate) fn echoing(tensors: &[(Datatype, &[i64])]) -> Signature {
         .enumerate()
         .map(|(index, (datatype, dims))| TensorSpec {
             name: format!("t{index}"),
-            datatype: *datatype,
-            dims: dims.to_vec(),
+            datatype: Some(*datatype),
+            dims: Some(dims.to_vec()),
         })
         .collect();
     Signature { inputs: specs.clone(), outputs: specs, batch_axis: true }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use samovar_core::error::{Error, echo};
 use samovar_core::tensor::{
-    Datatype, MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements,
+    Datatype, Dim, MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements,
 };
 
 use super::json::invalid;
@@ -80,16 +80,24 @@ pub(super) fn raw_input(inputs: &[TensorSpec], body: &Bytes) -> Result<NamedTens
             inputs.len()
         )));
     };
-    let (shape, data) = match spec.datatype {
-        Datatype::Bytes => raw_bytes(spec, body)?,
-        _ => (raw_shape(spec, body.len() as u64)?, body.clone()),
+    let (Some(datatype), Some(dims)) = (spec.datatype, &spec.dims) else {
+        return Err(in_input(
+            &spec.name,
+            invalid(
+                "a raw request needs a known datatype and shape; send the JSON header, or declare them in samovar.toml",
+            ),
+        ));
     };
-    let tensor = tensor(spec.datatype, shape, data).map_err(|fault| in_input(&spec.name, fault))?;
+    let (shape, data) = match datatype {
+        Datatype::Bytes => raw_bytes(&spec.name, dims, body)?,
+        _ => (raw_shape(&spec.name, datatype, dims, body.len() as u64)?, body.clone()),
+    };
+    let tensor = tensor(datatype, shape, data).map_err(|fault| in_input(&spec.name, fault))?;
     Ok(NamedTensor { name: spec.name.clone(), tensor })
 }
 
-fn raw_shape(spec: &TensorSpec, size: u64) -> Result<Vec<u64>, Error> {
-    let mut dims = spec.dims.clone();
+fn raw_shape(name: &str, datatype: Datatype, declared: &[Dim], size: u64) -> Result<Vec<u64>, Error> {
+    let mut dims = declared.to_vec();
     let variable = |dims: &[i64]| dims.iter().filter(|dim| **dim < 0).count();
     if variable(&dims) == 2
         && let Some(first @ ..=-1) = dims.first_mut()
@@ -97,13 +105,13 @@ fn raw_shape(spec: &TensorSpec, size: u64) -> Result<Vec<u64>, Error> {
         *first = 1;
     }
     let known: Vec<u64> = dims.iter().filter_map(|dim| u64::try_from(*dim).ok()).collect();
-    let per_step = byte_size(spec.datatype, &known).unwrap_or(0);
+    let per_step = byte_size(datatype, &known).unwrap_or(0);
     let deduced = match variable(&dims) {
         0 => 0,
         1 if per_step > 0 && size.is_multiple_of(per_step) => size / per_step,
         1 => {
             return Err(in_input(
-                &spec.name,
+                name,
                 invalid(format!(
                     "{size} bytes are no multiple of {per_step}, one step along the variable axis of {dims:?}"
                 )),
@@ -111,22 +119,21 @@ fn raw_shape(spec: &TensorSpec, size: u64) -> Result<Vec<u64>, Error> {
         }
         _ => {
             let fault = format!(
-                "the shape {:?} cannot be deduced, more than one axis is variable; send the JSON header",
-                spec.dims
+                "the shape {declared:?} cannot be deduced, more than one axis is variable; send the JSON header"
             );
-            return Err(in_input(&spec.name, invalid(fault)));
+            return Err(in_input(name, invalid(fault)));
         }
     };
     Ok(dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(deduced)).collect())
 }
 
-fn raw_bytes(spec: &TensorSpec, body: &Bytes) -> Result<(Vec<u64>, Bytes), Error> {
-    let shape = match spec.dims.as_slice() {
+fn raw_bytes(name: &str, dims: &[Dim], body: &Bytes) -> Result<(Vec<u64>, Bytes), Error> {
+    let shape = match dims {
         [1 | ..=-1] => vec![1],
         [1 | ..=-1, 1] => vec![1, 1],
         dims => {
             let fault = format!("a raw request with BYTES needs the shape [1] per row, this one is {dims:?}");
-            return Err(in_input(&spec.name, invalid(fault)));
+            return Err(in_input(name, invalid(fault)));
         }
     };
     let length = u32::try_from(body.len()).map_err(|_| invalid("a BYTES element is longer than 4 GiB"))?;
@@ -148,7 +155,7 @@ mod tests {
     use super::*;
 
     fn spec(datatype: Datatype, dims: &[i64]) -> TensorSpec {
-        TensorSpec { name: "x".into(), datatype, dims: dims.to_vec() }
+        TensorSpec { name: "x".into(), datatype: Some(datatype), dims: Some(dims.to_vec()) }
     }
 
     fn raw_shape_of(dims: &[i64], size: usize) -> Result<Vec<u64>, String> {

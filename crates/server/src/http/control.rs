@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use samovar_core::error::{Code, Error, echo};
-use samovar_core::tensor::{Datatype, TensorSpec};
+use samovar_core::tensor::TensorSpec;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -57,15 +57,18 @@ struct Metadata<'a> {
 #[derive(Serialize)]
 struct TensorMetadata<'a> {
     name: &'a str,
-    datatype: Datatype,
+    datatype: &'a str,
     shape: &'a [i64],
 }
 
 impl<'a> Metadata<'a> {
     fn new(metadata: &'a ModelMetadata) -> Self {
         let tensors = |specs: &'a [TensorSpec]| {
-            let tensor =
-                |spec: &'a TensorSpec| TensorMetadata { name: &spec.name, datatype: spec.datatype, shape: &spec.dims };
+            let tensor = |spec: &'a TensorSpec| TensorMetadata {
+                name: &spec.name,
+                datatype: spec.datatype_name(),
+                shape: spec.shape(),
+            };
             specs.iter().map(tensor).collect()
         };
         Self {
@@ -159,6 +162,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::tensor::Datatype;
+
     use super::*;
 
     #[test]
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn metadata_has_the_protocols_members() {
-        let spec = TensorSpec { name: "x".into(), datatype: Datatype::Fp32, dims: vec![-1, 3] };
+        let spec = TensorSpec { name: "x".into(), datatype: Some(Datatype::Fp32), dims: Some(vec![-1, 3]) };
         let metadata = ModelMetadata {
             name: "m".into(),
             versions: vec!["1".into()],

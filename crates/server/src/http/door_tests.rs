@@ -17,6 +17,9 @@ fn config() -> EngineConfig {
     EngineConfig {
         host: "127.0.0.1".into(),
         http_port: 0,
+        grpc_port: 0,
+        admin_socket: None,
+        admin_optional: false,
         control: Control::None,
         strict_readiness: false,
         drain_timeout_s: 1.0,
@@ -26,6 +29,7 @@ fn config() -> EngineConfig {
         expose_errors: ExposeErrors::Message,
         engine_threads: 1,
         max_body_bytes: 1_000,
+        compress_responses: false,
         max_bodies_bytes: 100_000,
         max_requests: 10,
         max_connections: 10,

@@ -75,6 +75,7 @@ def _describe(path: Path, attribute: str, cls: type) -> dict[str, Any]:
         "source": {"path": str(path), "class": attribute, "is_async": is_async(cls)},
         **signature.to_json(),
         "options": declaration.options,
+        "imports": ["numpy"],
     }
 
 
