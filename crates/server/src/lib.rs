@@ -7,3 +7,4 @@ pub mod data_plane;
 pub mod engine;
 pub mod http;
 pub mod log;
+pub mod proto;
