@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from samovar.config.layers import MODEL_OPTIONS, check_options, close_match
+from samovar.config.options import MODEL_OPTIONS, check_options, close_match
 from samovar.errors import ConfigError
 from samovar.types import check_name
 

@@ -1,26 +1,24 @@
 """Where settings come from: flag > environment > samovar.toml > (for models) decorator > default."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samovar.config.options import MODEL_OPTIONS, SERVER_OPTIONS, check_options, close_match
 from samovar.config.settings import ModelConfig, ServerConfig
-from samovar.config.values import checked, parsed
+from samovar.config.values import parsed
 from samovar.errors import ConfigError
 from samovar.types import check_name
 
-__all__ = ["Configuration", "check_options", "close_match", "configure"]
+__all__ = ["Configuration", "configure"]
 
 _PREFIX = "SAMOVAR_"
 _FILE = "samovar.toml"
 _CONFIG_VARIABLE = "SAMOVAR_CONFIG"
 # Kubernetes gives these to every pod beside a service named "samovar".
 _KUBERNETES = re.compile(r"SAMOVAR_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)")
-
-SERVER_OPTIONS: dict[str, "Field[Any]"] = {option.name: option for option in fields(ServerConfig)}
-MODEL_OPTIONS: dict[str, "Field[Any]"] = {option.name: option for option in fields(ModelConfig)}
 
 
 @dataclass(frozen=True)
@@ -65,31 +63,6 @@ def configure(
         **check_options(given, SERVER_OPTIONS, "as an option", texts=True),
     }
     return Configuration(ServerConfig(**values), models)
-
-
-def check_options(
-    values: Mapping[str, Any], options: Mapping[str, "Field[Any]"], where: str, *, texts: bool = False
-) -> dict[str, Any]:
-    """`values` with the types of `options`; with `texts`, a text is read as a command line's would be."""
-    fitting = {}
-    for name, value in values.items():
-        if name not in options:
-            raise ConfigError(f'unknown setting "{name}" {where}', close_match(name, options))
-        fit = parsed if texts and isinstance(value, str) else checked
-        try:
-            fitting[name] = fit(options[name], value)
-        except ValueError as error:
-            raise ConfigError(f'setting "{name}" {where} is {value!r}', f"it wants {error}") from None
-    return fitting
-
-
-def close_match(name: str, known: Iterable[str]) -> str:
-    """The cure for a misspelt name."""
-    import difflib
-
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f'did you mean "{near[0]}"?' if near else f"known are {', '.join(names) or 'none'}"
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

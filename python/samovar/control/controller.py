@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from samovar.config import Configuration
-from samovar.config.layers import close_match
+from samovar.config.options import close_match
 from samovar.control.engine import Engine
 from samovar.control.loads import Description, Key, Load, Unload, cause_text, duplicates
 from samovar.control.report import Report

@@ -6,13 +6,12 @@ even installed, for a model that uses `samovar.Bytes` alone.
 
 from typing import Any, get_args
 
+from samovar.config.declared import BATCH, MAX_RANK
 from samovar.errors import TargetError
 from samovar.types import BytesShape, Datatype
 
-__all__ = ["BATCH", "axes", "one_array", "tensor"]
+__all__ = ["axes", "one_array", "tensor"]
 
-BATCH = "batch"
-MAX_RANK = 16
 EXAMPLE = 'Float32[np.ndarray, "batch 3"]'
 _ALLOWED = (
     "Bool, UInt8, UInt16, UInt32, UInt64, Int8, Int16, Int32, Int64, Float16, BFloat16, Float32, Float64 "

@@ -1,0 +1,131 @@
+"""What samovar.toml says of one model: its options, and what its file may not say of its tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from samovar.config.options import MODEL_OPTIONS, check_options, close_match
+from samovar.errors import ConfigError
+from samovar.types import Datatype
+
+__all__ = ["BATCH", "MAX_RANK", "Declared", "DeclaredTensor", "read_declared"]
+
+BATCH = "batch"
+MAX_RANK = 16
+_TENSOR_LISTS = ("inputs", "outputs")
+_TENSOR_KEYS = ("name", "datatype", "shape")
+_EXAMPLE = '{ name = "x", datatype = "FP32", shape = ["batch", 3] }'
+
+
+@dataclass(frozen=True)
+class DeclaredTensor:
+    """One input or output; None is "not said".
+
+    `shape` has the batch axis too, as "batch" in the first place; another name, or -1, is an axis of any length.
+    """
+
+    name: str
+    datatype: Datatype | None = None
+    shape: tuple[int | str, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The table that `read_declared` reads."""
+        datatype = None if self.datatype is None else self.datatype.name
+        shape = None if self.shape is None else list(self.shape)
+        table = {"name": self.name, "datatype": datatype, "shape": shape}
+        return {key: value for key, value in table.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The keys of one model: options by the names of ModelConfig; None is "not said"."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[DeclaredTensor, ...] | None = None
+    outputs: tuple[DeclaredTensor, ...] | None = None
+    batch_axis: bool | None = None
+
+    def over(self, lower: "Declared") -> "Declared":
+        """Both; where both say something, this one."""
+        said = {key: value for key in ("inputs", "outputs", "batch_axis") if (value := getattr(self, key)) is not None}
+        return replace(lower, options={**lower.options, **self.options}, **said)
+
+    def to_json(self) -> dict[str, Any]:
+        """The table that `read_declared` reads."""
+        table = dict(self.options)
+        for key in _TENSOR_LISTS:
+            tensors = getattr(self, key)
+            if tensors is not None:
+                table[key] = [tensor.to_json() for tensor in tensors]
+        return table if self.batch_axis is None else {**table, "batch_axis": self.batch_axis}
+
+
+def read_declared(table: Mapping[str, Any], where: str) -> Declared:
+    """The keys of one model; `where` ends the messages: `in samovar.toml`.
+
+    Raises ConfigError that names the unknown key with its near match, or the value that does not fit.
+    """
+    known = [*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis"]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f'unknown setting "{key}" {where}', close_match(key, known))
+    options = check_options({key: value for key, value in table.items() if key in MODEL_OPTIONS}, MODEL_OPTIONS, where)
+    batch_axis = table.get("batch_axis")
+    if not isinstance(batch_axis, bool | None):
+        raise ConfigError(f'setting "batch_axis" {where} is {batch_axis!r}', "it wants true or false")
+    return Declared(options, _tensors(table, "inputs", where), _tensors(table, "outputs", where), batch_axis)
+
+
+def _tensors(table: Mapping[str, Any], key: str, where: str) -> tuple[DeclaredTensor, ...] | None:
+    values = table.get(key)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ConfigError(f'setting "{key}" {where} is no list of tables', f"write {key} = [{_EXAMPLE}]")
+    tensors = tuple(_tensor(value, key, where) for value in values)
+    names = [tensor.name for tensor in tensors]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f'setting "{key}" {where} has "{name}" twice', "each name stands for one tensor")
+    return tensors
+
+
+def _tensor(table: dict[str, Any], key: str, where: str) -> DeclaredTensor:
+    for word in table:
+        if word not in _TENSOR_KEYS:
+            raise ConfigError(f'unknown key "{word}" in setting "{key}" {where}', close_match(word, _TENSOR_KEYS))
+    name = table.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f'setting "{key}" {where} has a tensor without a name', f"write for instance {_EXAMPLE}")
+    place = f'of "{name}" in setting "{key}" {where}'
+    return DeclaredTensor(name, _datatype(table.get("datatype"), place), _shape(table.get("shape"), place))
+
+
+def _datatype(value: Any, place: str) -> Datatype | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in Datatype.__members__:
+        near = close_match(str(value).upper(), Datatype.__members__)
+        raise ConfigError(f"datatype {value!r} {place} is unknown", near)
+    return Datatype[value]
+
+
+def _shape(value: Any, place: str) -> tuple[int | str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(map(_is_axis, value)):
+        raise ConfigError(
+            f"shape {value!r} {place} is none", 'list a length for each axis, -1 or a name for any: ["batch", 3, -1]'
+        )
+    if len(value) > MAX_RANK:
+        raise ConfigError(f"shape {place} has {len(value)} axes", f"an array may have {MAX_RANK}")
+    if BATCH in value[1:]:
+        raise ConfigError(
+            f'shape {value!r} {place} has "{BATCH}" as axis {value.index(BATCH, 1)}', "only the first can be"
+        )
+    return tuple(value)
+
+
+def _is_axis(value: Any) -> bool:
+    is_length = isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 1 << 62
+    return is_length or (isinstance(value, str) and value != "")
