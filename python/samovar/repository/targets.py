@@ -8,7 +8,7 @@ from typing import Any
 
 from samovar.errors import TargetError
 from samovar.model import snake_case
-from samovar.runtimes import runtime_for
+from samovar.runtimes import Question, runtime_for
 from samovar.types import check_name
 
 __all__ = ["Target", "parse_target"]
@@ -26,7 +26,7 @@ class Target:
 
     def question(self, name: str | None = None) -> dict[str, Any]:
         """The body of the verb `describe`, for the class `name` where it is given."""
-        return {"path": str(self.path), "name": name or self.name}
+        return Question(self.path, name or self.name).to_json()
 
     @property
     def placeholder(self) -> str:

@@ -5,17 +5,44 @@ Each has four parts: `recognise` a path, `inspect` it (which models it has, with
 """
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from samovar.config.declared import Declared, read_declared
 from samovar.errors import TargetError
 
-__all__ = ["Arrays", "LoadedModel", "Runtime", "runtime_for", "runtime_named"]
+__all__ = ["Arrays", "LoadedModel", "Question", "Runtime", "runtime_for", "runtime_named"]
 
 Arrays = Sequence[Any]
 
 _MODULES = {"python": "samovar.runtimes.python"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which models a path has: what a worker is asked by the verb `describe`.
+
+    `class_name` picks one class of a Python file. `name` and `version` are those that a repository's folders give, and
+    `declared` is what samovar.toml says: they stand above what the file itself says.
+    """
+
+    path: Path
+    class_name: str | None = None
+    name: str | None = None
+    version: str | None = None
+    declared: Declared = field(default_factory=Declared)
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the verb."""
+        return {**vars(self), "path": str(self.path), "declared": self.declared.to_json()}
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> "Question":
+        """The reverse of `to_json`."""
+        declared = read_declared(body["declared"], f"of {body['path']}")
+        return cls(Path(body["path"]), body["class_name"], body["name"], body["version"], declared)
 
 
 class LoadedModel(Protocol):
@@ -37,13 +64,22 @@ class LoadedModel(Protocol):
 
 
 class Runtime(Protocol):
-    """The functions of a runtime module."""
+    """The functions of a runtime module.
+
+    `IMPORTS` are the modules that its models need at a load: a spare worker imports them ahead.
+    """
+
+    IMPORTS: tuple[str, ...]
 
     def recognise(self, path: Path) -> bool:
         """True if this path is of the runtime's format."""
 
-    def inspect(self, path: Path, name: str | None) -> list[dict[str, Any]]:
-        """Describe the models at `path`, or only the one called `name`. Raises TargetError."""
+    def inspect(self, question: Question) -> list[dict[str, Any]]:
+        """Describe the models at a path, one object each. Raises TargetError or ConfigError.
+
+        Its keys are those of a version (`crates/core/src/config.rs`) but `probe`; `source` is for `load` alone, and
+        `options` are those fields of ModelConfig that are set.
+        """
 
     def load(self, spec: dict[str, Any]) -> LoadedModel:
         """Make a model of a version's specification; its `start` is still to be called. Raises LoadError."""

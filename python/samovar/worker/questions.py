@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from samovar.codecs.arrays import ArrayCodec
 from samovar.errors import describe_failure
-from samovar.runtimes import LoadedModel, runtime_for, runtime_named
+from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
 from samovar.types import Signature
 from samovar.worker.channel import Ask
 
@@ -61,8 +60,8 @@ class Questions:
                 import_module(name)
 
     def _describe(self, body: dict[str, Any]) -> dict[str, Any]:
-        path = Path(body["path"])
-        return {"models": runtime_for(path).inspect(path, body["name"])}
+        question = Question.from_json(body)
+        return {"models": runtime_for(question.path).inspect(question)}
 
     def _load(self, spec: dict[str, Any]) -> Awaitable[None] | None:
         model = runtime_named(spec["runtime"]).load(spec)

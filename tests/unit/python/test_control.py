@@ -52,7 +52,7 @@ class FakeEngine:
         if isinstance(found, dict):
             cause = found
         else:
-            body = {"models": [model for model in found if question["name"] in (None, model["source"]["class"])]}
+            body = {"models": [model for model in found if question["class_name"] in (None, model["source"]["class"])]}
         self._events.put({"kind": "described", "probe": self._probes, "body": body, "cause": cause})
         return self._probes
 

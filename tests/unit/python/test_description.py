@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from samovar.errors import TargetError
+from samovar.config.declared import Declared, DeclaredTensor
+from samovar.errors import ConfigError, TargetError
+from samovar.runtimes import Question
 from samovar.runtimes.python import inspect
 
 Program = Callable[..., Path]
 
 
 def described(path: Path, name: str | None = None) -> dict[str, Any]:
-    (description,) = inspect(path, name)
+    (description,) = inspect(Question(path, name))
     return description
 
 
@@ -23,7 +25,7 @@ def test_a_typed_class_is_described_whole(program: Program) -> None:
         class LprNet:
             def predict(self, plates: Float32[np.ndarray, "batch 3 24 width"]) -> Int32[np.ndarray, "batch 18"]: ...
     """)
-    assert inspect(path, None) == [
+    assert inspect(Question(path)) == [
         {
             "name": "lpr_net",
             "version": "1",
@@ -104,7 +106,7 @@ def test_static_methods_keyword_parameters_and_async_predict_are_served(program:
         class Later:
             async def predict(self, x: Array) -> Array: ...
     """
-    static, later = inspect(program(text), None)
+    static, later = inspect(Question(program(text)))
     assert [spec["name"] for spec in static["inputs"]] == ["x", "y"]
     assert later["source"]["is_async"]
     assert later["options"] == {"concurrency": 8}
@@ -123,7 +125,7 @@ def test_one_class_can_be_picked(program: Program) -> None:
             pass
     """
     path = program(text)
-    assert [found["name"] for found in inspect(path, None)] == ["one", "second"]
+    assert [found["name"] for found in inspect(Question(path))] == ["one", "second"]
     assert (described(path, "Two")["name"], described(path, "Two")["version"]) == ("second", "7")
 
 
@@ -281,13 +283,64 @@ BAD: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
 def test_what_cannot_be_served_is_told_with_its_cure(program: Program, text: str, message: str) -> None:
     with pytest.raises(TargetError) as caught:
-        inspect(program(text), None)
+        inspect(Question(program(text)))
     assert str(caught.value) == message
 
 
 def test_a_picked_class_must_be_there_and_decorated(program: Program) -> None:
     path = program("@samovar.model\nclass M: ...\nclass Plain: ...\n")
     with pytest.raises(TargetError, match=r'^served_program.py has no class "N"; its models are: M$'):
-        inspect(path, "N")
+        inspect(Question(path, "N"))
     with pytest.raises(TargetError, match=r'^"Plain" in served_program.py is no model; write @samovar.model above'):
-        inspect(path, "Plain")
+        inspect(Question(path, "Plain"))
+
+
+ONE = """
+@samovar.model(instances=2, concurrency=1)
+class M:
+    def predict(self, x: Float32[np.ndarray, "batch 2"]) -> Float32[np.ndarray, "batch 2"]: ...
+"""
+
+
+def test_a_folder_gives_the_name_and_its_file_overrides_the_decorator(program: Program) -> None:
+    declared = Declared({"instances": 3, "max_batch_size": 8})
+    (found,) = inspect(Question(program(ONE), name="stn", version="7", declared=declared))
+    assert (found["name"], found["version"]) == ("stn", "7")
+    assert found["options"] == {"instances": 3, "concurrency": 1, "max_batch_size": 8}
+
+
+def test_a_question_survives_its_json(tmp_path: Path) -> None:
+    declared = Declared({"instances": 3}, inputs=(DeclaredTensor("x", None, ("batch", 3)),), batch_axis=False)
+    question = Question(tmp_path / "a.onnx", name="stn", version="7", declared=declared)
+    assert Question.from_json(question.to_json()) == question
+
+
+def test_a_folder_cannot_name_two_classes(program: Program) -> None:
+    path = program(ONE + ONE.replace("class M", "class N"))
+    with pytest.raises(TargetError) as caught:
+        inspect(Question(path, name="stn"))
+    assert str(caught.value) == (
+        f'{path} is model "stn" of its folder, but has 2: M, N; keep one decorated class in it'
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            Declared({"threads": 2}),
+            (
+                "threads = 2 is set for class M, whose threads are its own; "
+                "remove it and set them in load (torch.set_num_threads, for instance)"
+            ),
+        ),
+        (
+            Declared(batch_axis=True),
+            'samovar.toml sets "batch_axis" of class M, whose annotations say it; remove it from there',
+        ),
+    ],
+)
+def test_what_a_class_says_itself_is_not_configured(program: Program, declared: Declared, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        inspect(Question(program(ONE), declared=declared))
+    assert str(caught.value) == message

@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_and_a_class_of_it(folder: Path) -> None:
     assert parse_target("app.py") == Target(folder / "app.py")
     assert parse_target("./app.py:Stn") == Target(folder / "app.py", "Stn")
-    assert parse_target(str(folder / "app.py")).question() == {"path": str(folder / "app.py"), "name": None}
+    assert parse_target(str(folder / "app.py")).question("Stn")["class_name"] == "Stn"
 
 
 def test_a_colon_may_be_part_of_a_path(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samovar.runtimes import Question
 from samovar.worker.lines import running
 from samovar.worker.loop import Worker
 
@@ -308,7 +309,7 @@ def test_configured_concurrency_needs_an_async_predict(program: Program) -> None
 
 def test_a_target_is_described_and_then_loaded_by_the_same_worker(program: Program) -> None:
     path = program(model("return x"))
-    describing, loading = FakeAsk("describe", path=str(path), name=None), load(path)
+    describing, loading = FakeAsk("describe", **Question(path).to_json()), load(path)
     run(describing, loading)
     ok, body = describing.answer()
     assert ok

@@ -5,12 +5,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from samovar.errors import TargetError
+from samovar.config.declared import Declared
+from samovar.errors import ConfigError, TargetError
 from samovar.model import Declaration, declaration_of
+from samovar.runtimes import Question
 from samovar.runtimes.python.importing import import_file
 from samovar.runtimes.python.signature import is_async, signature_of
 
-__all__ = ["check_concurrency", "find_class", "inspect", "recognise"]
+__all__ = ["IMPORTS", "check_concurrency", "find_class", "inspect", "recognise"]
+
+
+IMPORTS = ("numpy",)
+_SAID_BY_ANNOTATIONS = ("inputs", "outputs", "batch_axis")
 
 
 def recognise(path: Path) -> bool:
@@ -18,13 +24,15 @@ def recognise(path: Path) -> bool:
     return path.suffix == ".py"
 
 
-def inspect(path: Path, name: str | None) -> list[dict[str, Any]]:
-    """Describe the decorated classes of a file, or the one called `name`. Raises TargetError."""
+def inspect(question: Question) -> list[dict[str, Any]]:
+    """Describe the decorated classes of a file, or one of them. Raises TargetError or ConfigError."""
+    path, name = question.path, question.class_name
     module = import_file(path)
     classes = {name: find_class(module, path, name)} if name else _decorated(module)
     if not classes:
         raise TargetError(f"{path.name} has no model: {_found(module)}", _cure_for_none(module))
-    descriptions = [_describe(path, attribute, cls) for attribute, cls in classes.items()]
+    _refuse_several(question, classes)
+    descriptions = [_describe(question, attribute, cls) for attribute, cls in classes.items()]
     _refuse_duplicates(path, descriptions)
     return descriptions
 
@@ -62,21 +70,45 @@ def _decorated(module: ModuleType) -> dict[str, type]:
     return {attribute: cls for attribute, cls in _own_classes(module).items() if declaration_of(cls) is not None}
 
 
-def _describe(path: Path, attribute: str, cls: type) -> dict[str, Any]:
+def _refuse_several(question: Question, classes: dict[str, type]) -> None:
+    """A folder has one name to give."""
+    if question.name is not None and len(classes) > 1:
+        raise TargetError(
+            f'{question.path} is model "{question.name}" of its folder, but has {len(classes)}: {", ".join(classes)}',
+            "keep one decorated class in it",
+        )
+
+
+def _describe(question: Question, attribute: str, cls: type) -> dict[str, Any]:
     declaration = declaration_of(cls)
     assert isinstance(declaration, Declaration)
     _check_constructor(cls)
     signature = signature_of(cls)
-    check_concurrency(cls, declaration.options.get("concurrency", 1))
+    options = {**declaration.options, **question.declared.options}
+    _check_settings(cls, question.declared, options)
     return {
-        "name": declaration.name,
-        "version": declaration.version,
+        "name": question.name or declaration.name,
+        "version": question.version or declaration.version,
         "runtime": "python",
-        "source": {"path": str(path), "class": attribute, "is_async": is_async(cls)},
+        "source": {"path": str(question.path), "class": attribute, "is_async": is_async(cls)},
         **signature.to_json(),
-        "options": declaration.options,
-        "imports": ["numpy"],
+        "options": options,
+        "imports": list(IMPORTS),
     }
+
+
+def _check_settings(cls: type, declared: Declared, options: dict[str, Any]) -> None:
+    check_concurrency(cls, options.get("concurrency", 1))
+    if options.get("threads") is not None:
+        raise ConfigError(
+            f"threads = {options['threads']} is set for class {cls.__name__}, whose threads are its own",
+            "remove it and set them in load (torch.set_num_threads, for instance)",
+        )
+    for key in _SAID_BY_ANNOTATIONS:
+        if getattr(declared, key) is not None:
+            raise ConfigError(
+                f'samovar.toml sets "{key}" of class {cls.__name__}, whose annotations say it', "remove it from there"
+            )
 
 
 def _check_constructor(cls: type) -> None:
