@@ -182,10 +182,10 @@ HEADERS = {
     },
     "compressed": Bad(
         content=x(),
-        headers={"Content-Encoding": "gzip"},
+        headers={"Content-Encoding": "br"},
         status=415,
         code="unsupported_media_type",
-        words=("gzip", "identity"),
+        words=("br", "gzip, deflate or identity"),
     ),
 }
 TABLE = {**SIGNATURE, **JSON, **BINARY, **HEADERS}

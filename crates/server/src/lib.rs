@@ -6,5 +6,6 @@ pub mod control_log;
 pub mod data_plane;
 pub mod engine;
 pub mod http;
+mod inflate;
 pub mod log;
 pub mod proto;

@@ -11,6 +11,7 @@ use samovar_core::error::{Code, Error};
 use tokio::time::{Instant, Sleep};
 
 use super::json::invalid;
+use crate::inflate::{Coding, Inflater};
 
 /// A buffer starts no larger than this, whatever length the client announces.
 const MAX_FIRST_BUFFER: u64 = 1 << 20;
@@ -43,12 +44,14 @@ impl BodyLimits {
     }
 }
 
-/// Read all of `body`; `grow` takes room for each part that has come. A body of one part is not copied.
+/// Read all of `body`, inflating what `coding` says; `grow` takes room for each part that has come. A body of one part
+/// that is not compressed is not copied.
 ///
 /// Errors with `payload_too_large` (before anything is read where the length is announced), `body_timeout`,
-/// `invalid_request` where the body ends early, and what `grow` says.
+/// `invalid_request` where the body ends early or does not inflate, and what `grow` says.
 pub(super) async fn read<B>(
     body: &mut B,
+    coding: Option<Coding>,
     limits: &BodyLimits,
     mut grow: impl FnMut(u64) -> Result<(), Error>,
 ) -> Result<Bytes, Error>
@@ -58,6 +61,9 @@ where
     let announced = body.size_hint().exact();
     if announced.is_some_and(|announced| announced > limits.max_bytes) {
         return Err(limits.too_large(announced));
+    }
+    if let Some(coding) = coding {
+        return inflate(body, Inflater::new(coding, limits.max_bytes), limits, grow).await;
     }
     let mut pace = Pace::new();
     let Some(first) = pace.next_part(body, limits, &mut grow).await? else { return Ok(Bytes::new()) };
@@ -76,6 +82,23 @@ where
         whole.extend_from_slice(&part);
     }
     Ok(Bytes::from(whole))
+}
+
+/// Only what comes out takes room: the compressed parts go as they come.
+async fn inflate<B>(
+    body: &mut B,
+    mut inflater: Inflater,
+    limits: &BodyLimits,
+    mut grow: impl FnMut(u64) -> Result<(), Error>,
+) -> Result<Bytes, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut pace = Pace::new();
+    while let Some(part) = pace.next_part(body, limits, &mut |_| Ok(())).await? {
+        inflater.push(&part, &mut grow).await?;
+    }
+    inflater.finish()
 }
 
 fn first_capacity(announced: Option<u64>, come: usize) -> usize {
@@ -231,7 +254,7 @@ mod tests {
             room += bytes;
             if room > 1_000_000 { Err(Error::new(Code::Overloaded, "")) } else { Ok(()) }
         };
-        let bytes = read(body, &BodyLimits::new(max_bytes), grow).await.map_err(|error| error.code)?;
+        let bytes = read(body, None, &BodyLimits::new(max_bytes), grow).await.map_err(|error| error.code)?;
         Ok((bytes, room))
     }
 
@@ -281,6 +304,26 @@ mod tests {
         static MEGABYTE: [u8; 600_000] = [0; 600_000];
         let parts = vec![(0, &MEGABYTE[..]); 2];
         assert_eq!(read_parts(&mut Parts::new(None, &parts), 1 << 30).await.unwrap_err(), Code::Overloaded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn compressed_bodies_are_inflated_and_counted_as_such() {
+        // `hello` five times, as zlib.
+        static PACKED: &[u8] = b"\x78\x9c\xcb\x48\xcd\xc9\xc9\xcf\xc0\x42\x00\x00\x86\xc4\x0a\x65";
+        let parts: &[(u64, &'static [u8])] = &[(0, &PACKED[..3]), (1, &PACKED[3..])];
+        let read_packed = async |max_bytes| {
+            let mut room = 0;
+            let grow = |bytes| {
+                room += bytes;
+                Ok(())
+            };
+            let limits = BodyLimits::new(max_bytes);
+            let bytes = read(&mut Parts::new(None, parts), Some(Coding::Deflate), &limits, grow).await;
+            bytes.map(|bytes| (bytes, room)).map_err(|error| error.code)
+        };
+        assert_eq!(read_packed(25).await.unwrap(), (Bytes::from("hello".repeat(5)), 25));
+        assert_eq!(read_packed(24).await.unwrap_err(), Code::PayloadTooLarge);
+        assert_eq!(read_packed(9).await.unwrap_err(), Code::PayloadTooLarge);
     }
 
     #[tokio::test(start_paused = true)]

@@ -148,10 +148,10 @@ async fn control_body<T>(plane: &Arc<DataPlane>, call: &mut Call<'_>) -> Result<
 where
     T: Default + for<'de> Deserialize<'de>,
 {
-    call.head.check_content()?;
+    let coding = call.head.check_content()?;
     let limits = BodyLimits::new(plane.config().max_body_bytes.min(MAX_CONTROL_BYTES));
     let mut permit = plane.body_permit();
-    let bytes = body::read(call.body, &limits, |bytes| permit.grow(bytes)).await?;
+    let bytes = body::read(call.body, coding, &limits, |bytes| permit.grow(bytes)).await?;
     call.line.bytes_in = bytes.len() as u64;
     if bytes.trim_ascii().is_empty() {
         return Ok(T::default());

@@ -60,7 +60,9 @@ impl Door {
         };
         let id = call.request_id(&self.plane);
         let allow = (error.code == Code::MethodNotAllowed).then(|| Route::allow(parts.uri.path()));
-        Reply::error(&error, &id, allow)
+        let reply = Reply::error(&error, &id, allow);
+        let is_coding_refused = error.code == Code::UnsupportedMediaType && call.head.coding().is_err();
+        if is_coding_refused { reply.naming_codings() } else { reply }
     }
 
     async fn route(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Reply, Error> {

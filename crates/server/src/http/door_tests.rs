@@ -171,8 +171,13 @@ async fn wrong_requests_have_their_codes() {
         let answer = infer(headers, body).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{headers}{body}");
     }
-    assert_eq!(infer("content-type: application/x-pickle\r\n", "x").await.status, 415);
-    assert_eq!(infer("content-encoding: gzip\r\n", "x").await.status, 415);
+    let codings = |answer: &Answer| answer.head.contains("accept-encoding: gzip, deflate");
+    let pickle = infer("content-type: application/x-pickle\r\n", "x").await;
+    assert_eq!((pickle.status, codings(&pickle)), (415, false));
+    let brotli = infer("content-encoding: br\r\n", "x").await;
+    assert_eq!((brotli.status, codings(&brotli)), (415, true));
+    let no_gzip = infer("content-encoding: gzip\r\n", "x").await;
+    assert_eq!((no_gzip.status, no_gzip.code().as_str()), (400, "invalid_request"));
     assert_eq!(door.post("/v2/repository/models/m/load", "", "{}").await.code(), "control_disabled");
 }
 

@@ -8,6 +8,7 @@ use samovar_core::clock::Nanos;
 use samovar_core::error::{Code, Error, echo};
 
 use super::json::invalid;
+use crate::inflate::Coding;
 
 /// Longest `x-request-id` and `traceparent` that are taken over.
 const MAX_TAG_BYTES: usize = 128;
@@ -21,6 +22,7 @@ pub(super) struct Head<'a> {
     pub(super) expects: bool,
     content_type: Option<&'a HeaderValue>,
     content_encoding: Option<&'a HeaderValue>,
+    content_encodings: usize,
     json_length: Option<&'a HeaderValue>,
     json_lengths: usize,
     timeout_ms: Option<&'a HeaderValue>,
@@ -42,7 +44,10 @@ impl<'a> Head<'a> {
                 "origin" => head.origin = Some(value),
                 "expect" => head.expects = true,
                 "content-type" => head.content_type = Some(value),
-                "content-encoding" => head.content_encoding = Some(value),
+                "content-encoding" => {
+                    head.content_encoding = Some(value);
+                    head.content_encodings += 1;
+                }
                 "inference-header-content-length" => {
                     head.json_length = Some(value);
                     head.json_lengths += 1;
@@ -58,25 +63,29 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// `unsupported_media_type` for a body that is neither JSON nor JSON with blobs, or that is compressed.
+    /// What the body is compressed with; `unsupported_media_type` for a body that is neither JSON nor JSON with blobs,
+    /// or that is compressed in another way.
     ///
     /// `text/plain` and multipart forms, which a page of any origin may send unasked, are not taken; pickles never are.
-    pub(super) fn check_content(&self) -> Result<(), Error> {
-        let refuse = |what: &str, got: &HeaderValue, want: &str| {
-            let got = echo(&String::from_utf8_lossy(got.as_bytes()));
-            Err(Error::new(Code::UnsupportedMediaType, format!("{what} \"{got}\" is not taken here; want {want}")))
-        };
-        if let Some(encoding) = self.content_encoding
-            && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-        {
-            return refuse("content-encoding", encoding, "identity");
-        }
+    pub(super) fn check_content(&self) -> Result<Option<Coding>, Error> {
+        let coding = self.coding()?;
         match self.content_type {
             Some(media_type) if !is_taken(media_type.as_bytes()) => {
-                refuse("content-type", media_type, "application/json or application/octet-stream")
+                Err(not_taken("content-type", media_type, "application/json or application/octet-stream"))
             }
-            _ => Ok(()),
+            _ => Ok(coding),
         }
+    }
+
+    /// `Content-Encoding`: one coding that is known here, or none.
+    pub(super) fn coding(&self) -> Result<Option<Coding>, Error> {
+        let Some(encoding) = self.content_encoding else { return Ok(None) };
+        let name = encoding.as_bytes().trim_ascii();
+        let coding = Coding::named(name);
+        if self.content_encodings > 1 || (coding.is_none() && !name.eq_ignore_ascii_case(b"identity")) {
+            return Err(not_taken("content-encoding", encoding, "gzip, deflate or identity, and one of them"));
+        }
+        Ok(coding)
     }
 
     /// `Inference-Header-Content-Length`: bytes of JSON in front of the blobs.
@@ -125,6 +134,11 @@ impl<'a> Head<'a> {
     pub(super) fn request_id(&self) -> Option<&'a str> {
         self.request_id.and_then(tag)
     }
+}
+
+fn not_taken(what: &str, got: &HeaderValue, want: &str) -> Error {
+    let got = echo(&String::from_utf8_lossy(got.as_bytes()));
+    Error::new(Code::UnsupportedMediaType, format!("{what} \"{got}\" is not taken here; want {want}"))
 }
 
 fn tag(value: &HeaderValue) -> Option<&str> {
@@ -190,7 +204,11 @@ mod tests {
         }
         assert!(with(&[], |head| head.check_content().is_ok()));
         assert!(with(&[("content-encoding", "identity")], |head| head.check_content().is_ok()));
-        assert!(with(&[("content-encoding", "gzip")], |head| head.check_content().is_err()));
+        assert_eq!(with(&[("content-encoding", "GZip")], |head| head.check_content().unwrap()), Some(Coding::Gzip));
+        for codings in [&["br"][..], &["gzip, deflate"], &["gzip", "gzip"], &[""]] {
+            let headers: Vec<_> = codings.iter().map(|coding| ("content-encoding", *coding)).collect();
+            assert_eq!(with(&headers, |head| head.coding().unwrap_err().code), Code::UnsupportedMediaType);
+        }
     }
 
     #[test]

@@ -52,11 +52,11 @@ async fn prepare(
     call: &mut Call<'_>,
     permit: &mut crate::data_plane::BodyPermit,
 ) -> Result<(InferRequest, Wish), Error> {
-    call.head.check_content()?;
+    let coding = call.head.check_content()?;
     let json_length = call.head.json_length()?;
     let options = Options { timeout: call.head.timeout()?, idempotent: call.head.idempotent()? };
     let limits = BodyLimits::new(plane.config().max_body_bytes);
-    let bytes = body::read(call.body, &limits, |bytes| permit.grow(bytes)).await?;
+    let bytes = body::read(call.body, coding, &limits, |bytes| permit.grow(bytes)).await?;
     call.line.bytes_in = bytes.len() as u64;
     let mut decoded = Decoded::default();
     let read = match json_length {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use samovar_core::error::{Code, Error};
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub(super) struct Reply {
     /// Bytes of JSON in front of blobs.
     json_length: Option<usize>,
     allow: Option<&'static str>,
+    /// Tell which codings a body may have? With a 415 it says that the coding was at fault (RFC 9110, 15.5.16).
+    names_codings: bool,
     retry_after_s: Option<u32>,
     /// For the log.
     pub(super) code: Option<Code>,
@@ -41,6 +43,7 @@ impl Reply {
             body: Bytes::new(),
             json_length: None,
             allow: None,
+            names_codings: false,
             retry_after_s: None,
             code: None,
             version: None,
@@ -79,6 +82,11 @@ impl Reply {
         }
     }
 
+    /// The same answer, with the codings that a body may have.
+    pub(super) fn naming_codings(self) -> Self {
+        Self { names_codings: true, ..self }
+    }
+
     /// As HTTP; `close`: the connection ends with it.
     pub(super) fn into_response(self, close: bool) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
@@ -92,6 +100,9 @@ impl Reply {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.names_codings {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
