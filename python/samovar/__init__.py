@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from samovar.errors import (
     ConfigError,
+    InputError,
     LoadError,
     OutputError,
     RequestError,
     SamovarError,
     ServerError,
     TargetError,
+    UnreachableError,
 )
 from samovar.model import model
 from samovar.types import Bytes
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bytes",
     "ConfigError",
+    "InputError",
     "LoadError",
     "OutputError",
     "RequestError",
@@ -36,6 +39,7 @@ __all__ = [
     "Server",
     "ServerError",
     "TargetError",
+    "UnreachableError",
     "__version__",
     "model",
     "testing",

@@ -4,15 +4,27 @@ SamovarError
 ├── ConfigError     a setting: its name is unknown or its value does not fit
 ├── TargetError     a file or class that cannot be served as it stands
 ├── LoadError       user code raised while a model was loaded or unloaded
+├── InputError      what a caller gives cannot be sent
 ├── OutputError     a model returned what cannot be sent
-├── ServerError     the engine did not start, or did not stop as asked
+├── ServerError     the engine did not start, stop or answer as it should
+│   └── UnreachableError    no engine answers at an address
 └── RequestError    the engine refused a request, or the model failed on it
 """
 
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ConfigError", "LoadError", "OutputError", "RequestError", "SamovarError", "ServerError", "TargetError"]
+__all__ = [
+    "ConfigError",
+    "InputError",
+    "LoadError",
+    "OutputError",
+    "RequestError",
+    "SamovarError",
+    "ServerError",
+    "TargetError",
+    "UnreachableError",
+]
 
 _PACKAGE = str(Path(__file__).parent)
 _MESSAGE_CHARACTERS = 4_096
@@ -46,12 +58,20 @@ class LoadError(SamovarError):
     """User code raised while a model was loaded or unloaded; the cause is chained."""
 
 
+class InputError(SamovarError):
+    """What a caller gives cannot be sent."""
+
+
 class OutputError(SamovarError):
     """A model returned what cannot be sent."""
 
 
 class ServerError(SamovarError):
-    """The engine did not start, or did not stop as asked."""
+    """The engine did not start, stop or answer as it should."""
+
+
+class UnreachableError(ServerError):
+    """No engine answers at an address."""
 
 
 class RequestError(SamovarError):

@@ -4,9 +4,9 @@ numpy is imported when a model is loaded, not before: a spare worker without mod
 """
 
 from collections.abc import Callable, Coroutine, Sequence
-from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from samovar.codecs.elements import dtype_of, pack_texts, unpack_texts
 from samovar.errors import OutputError
 from samovar.types import Datatype, Signature, TensorSpec
 
@@ -17,7 +17,6 @@ __all__ = ["ArrayCodec"]
 
 Encoded: TypeAlias = "tuple[int, tuple[int, ...], Buffer]"
 _Decoder: TypeAlias = "Callable[[Buffer, int, tuple[int, ...]], Any]"
-_LENGTH = Struct("<I")
 
 
 class ArrayCodec:
@@ -29,7 +28,7 @@ class ArrayCodec:
         self._np = np
         self._outputs = signature.outputs
         self._decoders = [_decoder(np, spec.datatype, writable) for spec in signature.inputs]
-        self._numbers = {_dtype(np, datatype): int(datatype) for datatype in _fixed_size(signature)}
+        self._numbers = {dtype_of(datatype): int(datatype) for datatype in _fixed_size(signature)}
 
     def decode(self, inputs: "Sequence[tuple[Buffer, int, tuple[int, ...]]]") -> list[Any]:
         """Arrays from bytes, datatype number and shape, in the order of the signature.
@@ -118,41 +117,21 @@ def _fixed_size(signature: Signature) -> list[Datatype]:
     return [d for d in Datatype if d is not Datatype.BYTES and (d is not Datatype.BF16 or has_bfloat)]
 
 
-def _dtype(np: Any, datatype: Datatype) -> Any:
-    if datatype is Datatype.BF16:
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(datatype.numpy_name)
-
-
 def _decoder(np: Any, datatype: Datatype | None, writable: bool) -> _Decoder:
     if datatype is None:
         decoders = {int(known): _decoder(np, known, writable) for known in Datatype}
         return lambda buffer, number, shape: decoders[number](buffer, number, shape)
     if datatype is Datatype.BYTES:
-        return lambda buffer, _, shape: _decode_texts(np, buffer, shape)
-    array, dtype = np.ndarray, _dtype(np, datatype)
+        return lambda buffer, _, shape: unpack_texts(buffer, shape)
+    array, dtype = np.ndarray, dtype_of(datatype)
     # The bare constructor takes 0.46 us, frombuffer and reshape 0.70.
     if writable:
         return lambda buffer, _, shape: array(shape, dtype, buffer).copy()
     return lambda buffer, _, shape: array(shape, dtype, buffer)
 
 
-def _decode_texts(np: Any, buffer: "Buffer", shape: tuple[int, ...]) -> Any:
-    data = bytes(buffer)
-    elements, position = [], 0
-    while position < len(data):
-        start = position + 4
-        position = start + _LENGTH.unpack_from(data, position)[0]
-        elements.append(data[start:position])
-    array = np.empty(len(elements), object)
-    array[:] = elements
-    return array.reshape(shape)
-
-
 def _encode_texts(spec: TensorSpec, array: Any) -> bytes:
-    parts: list[bytes] = []
+    texts: list[bytes] = []
     for index, element in enumerate(array.ravel().tolist()):
         if isinstance(element, str):
             element = element.encode("utf-8", "surrogatepass")  # noqa: PLW2901 - the same text, as bytes
@@ -161,5 +140,5 @@ def _encode_texts(spec: TensorSpec, array: Any) -> bytes:
                 f'element {index} of output "{spec.name}" is {type(element).__name__}, neither bytes nor str',
                 "convert every element, or return an array of another dtype",
             )
-        parts += (_LENGTH.pack(len(element)), element)
-    return b"".join(parts)
+        texts.append(element)
+    return pack_texts(texts)

@@ -12,6 +12,7 @@ def test_the_public_names_are_these() -> None:
     assert samovar.__all__ == [
         "Bytes",
         "ConfigError",
+        "InputError",
         "LoadError",
         "OutputError",
         "RequestError",
@@ -19,6 +20,7 @@ def test_the_public_names_are_these() -> None:
         "Server",
         "ServerError",
         "TargetError",
+        "UnreachableError",
         "__version__",
         "model",
         "testing",
