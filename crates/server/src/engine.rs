@@ -21,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::connection::{self, Address};
 use crate::data_plane::DataPlane;
-use crate::http::{self, Address};
+use crate::http;
 use crate::log;
 
 /// Longest time for importing and describing a user's file.
@@ -53,7 +54,7 @@ impl Engine {
     /// Start the threads, bind the doors, begin to start workers.
     pub fn start(config: EngineConfig) -> io::Result<Arc<Self>> {
         let log = log::init(config.log_format);
-        let listener = http::bind(&config.host, config.http_port)?;
+        let listener = connection::bind(&config.host, config.http_port)?;
         let address = listener.address().clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.engine_threads.max(1))

@@ -2,8 +2,10 @@
 //!
 //! A door decodes, calls [`data_plane::DataPlane`], encodes; status numbers come from its own table.
 
+pub mod connection;
 pub mod control_log;
 pub mod data_plane;
+mod door;
 pub mod engine;
 pub mod http;
 mod inflate;

@@ -1,12 +1,11 @@
 //! The binary tensor extension: blobs behind the JSON, sliced out of the body without a copy, and raw requests.
 
 use bytes::Bytes;
-use samovar_core::error::{Error, echo};
-use samovar_core::tensor::{
-    Datatype, Dim, MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements,
-};
+use samovar_core::error::Error;
+use samovar_core::tensor::{Datatype, Dim, NamedTensor, TensorSpec, byte_size};
 
-use super::json::invalid;
+use crate::door::invalid;
+use crate::door::tensors::{in_input, tensor};
 
 /// What follows the JSON in a body, taken from the front.
 pub(super) struct Blobs {
@@ -35,37 +34,6 @@ impl Blobs {
         }
         Err(invalid(format!("{} bytes behind the last binary input belong to no input", self.rest.len())))
     }
-}
-
-/// `data` as a tensor, if its size fits its shape and its elements are well formed.
-pub(super) fn tensor(datatype: Datatype, shape: Vec<u64>, data: Bytes) -> Result<Tensor, Error> {
-    let got = data.len() as u64;
-    if got > MAX_TENSOR_BYTES {
-        return Err(invalid(format!("a tensor has {got} bytes, more than the limit of {MAX_TENSOR_BYTES}")));
-    }
-    let fault = match datatype {
-        Datatype::Bytes => bytes_fault(&shape, &data),
-        _ => match byte_size(datatype, &shape) {
-            Some(want) if want == got => None,
-            Some(want) => Some(format!("{got} bytes, {} of shape {shape:?} takes {want}", datatype.name())),
-            None => Some(format!("shape {shape:?} has more bytes than 64 bits count")),
-        },
-    };
-    if let Some(fault) = fault {
-        return Err(invalid(fault));
-    }
-    if datatype == Datatype::Bool && data.iter().any(|byte| *byte > 1) {
-        return Err(invalid("a byte of a BOOL tensor is neither 0 nor 1"));
-    }
-    Ok(Tensor { datatype, shape, data })
-}
-
-fn bytes_fault(shape: &[u64], data: &[u8]) -> Option<String> {
-    let Some(got) = count_bytes_elements(data) else {
-        return Some("a length of a BYTES element points behind the end of the data".to_owned());
-    };
-    let want = elements(shape);
-    (want != Some(got)).then(|| format!("{got} BYTES elements do not fit shape {shape:?}"))
 }
 
 /// The input of a raw request (`Inference-Header-Content-Length: 0`): the whole body is the one input of the model,
@@ -143,13 +111,6 @@ fn raw_bytes(name: &str, dims: &[Dim], body: &Bytes) -> Result<(Vec<u64>, Bytes)
     Ok((shape, Bytes::from(element)))
 }
 
-/// `fault` with the name of the input before it.
-#[cold]
-pub(super) fn in_input(name: &str, mut fault: Error) -> Error {
-    fault.message = format!("input \"{}\": {}", echo(name), fault.message);
-    fault
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,21 +153,6 @@ mod tests {
             assert_eq!(&input.tensor.data[..], b"\x02\0\0\0ab");
         }
         assert!(raw_input(&[spec(Datatype::Bytes, &[-1, 2])], &Bytes::from_static(b"ab")).is_err());
-    }
-
-    #[test]
-    fn sizes_must_fit_shapes() {
-        let tensor_of = |datatype, shape: &[u64], data: &'static [u8]| {
-            tensor(datatype, shape.to_vec(), Bytes::from_static(data)).map_err(|error| error.message)
-        };
-        assert!(tensor_of(Datatype::Bf16, &[2], &[0; 4]).is_ok());
-        assert!(tensor_of(Datatype::Fp32, &[0, 7], &[]).is_ok());
-        assert!(tensor_of(Datatype::Bytes, &[1], b"\x01\0\0\0a").is_ok());
-        assert!(tensor_of(Datatype::Fp32, &[2], &[0; 4]).unwrap_err().contains("takes 8"));
-        assert!(tensor_of(Datatype::Fp64, &[1 << 62, 2], &[0; 4]).unwrap_err().contains("64 bits"));
-        assert!(tensor_of(Datatype::Bytes, &[1], b"\x09\0\0\0a").unwrap_err().contains("behind the end"));
-        assert!(tensor_of(Datatype::Bytes, &[2], b"\x01\0\0\0a").unwrap_err().contains("1 BYTES elements"));
-        assert!(tensor_of(Datatype::Bool, &[1], &[2]).unwrap_err().contains("BOOL"));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 
-use super::access::AccessLine;
-use super::head::Head;
 use crate::data_plane::DataPlane;
+use crate::door::access::AccessLine;
+use crate::door::head::Head;
 
 /// What routes see of a request.
 pub(super) struct Call<'a> {

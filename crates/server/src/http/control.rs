@@ -9,15 +9,13 @@ use samovar_core::tensor::TensorSpec;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, BodyLimits};
 use super::call::Call;
-use super::json::invalid;
 use super::reply::Reply;
 use super::routes::Target;
 use crate::data_plane::{DataPlane, ModelMetadata};
-
-/// Largest body of a control request.
-const MAX_CONTROL_BYTES: u64 = 1 << 20;
+use crate::door::body::{self, BodyLimits};
+use crate::door::invalid;
+use crate::door::limits::MAX_CONTROL_BYTES;
 
 #[derive(Serialize)]
 struct ServerMetadata {

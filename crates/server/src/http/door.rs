@@ -1,11 +1,6 @@
 //! From a request to its answer: guard, route, call, reply.
 
-use std::any::Any;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,18 +9,20 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use samovar_core::error::{Code, Error};
 
-use super::access::AccessLine;
-use super::body;
+use super::DOOR;
 use super::call::Call;
 use super::control;
-use super::guard::Guard;
-use super::head::Head;
-use super::infer::{self, panicked};
-use super::io::Pulse;
+use super::error::status;
+use super::infer;
 use super::reply::Reply;
 use super::routes::Route;
-use super::serve::Handler;
+use crate::connection::{Handler, Pulse};
 use crate::data_plane::DataPlane;
+use crate::door::access::{AccessLine, Status};
+use crate::door::body;
+use crate::door::guard::Guard;
+use crate::door::head::Head;
+use crate::door::panic;
 
 /// The HTTP door of one listener.
 pub(super) struct Door {
@@ -48,15 +45,10 @@ impl Door {
 
     /// The answer, be it an error.
     async fn reply(&self, parts: &Parts, call: &mut Call<'_>) -> Reply {
-        let error = match catch_panic(self.route(parts, call)).await {
+        let error = match panic::catch(self.route(parts, call)).await {
             Ok(Ok(reply)) => return reply,
             Ok(Err(error)) => error,
-            Err(panic) => {
-                let id = call.request_id(&self.plane);
-                self.plane.panicked();
-                tracing::error!(request_id = &*id, panic = panic_text(&*panic), "a request failed in the engine");
-                panicked()
-            }
+            Err(panic) => panic::report(&self.plane, &call.request_id(&self.plane), &*panic),
         };
         let id = call.request_id(&self.plane);
         let allow = (error.code == Code::MethodNotAllowed).then(|| Route::allow(parts.uri.path()));
@@ -92,14 +84,15 @@ impl Handler for Door {
     async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Full<Bytes>> {
         let arrived = pulse.begin();
         let (parts, mut incoming) = request.into_parts();
-        let line = AccessLine::new(self.access_log, &parts.method, parts.uri.path(), arrived);
+        let cancelled = Status::Http(status(Code::Cancelled));
+        let line = AccessLine::new(self.access_log.then_some(DOOR), &parts, cancelled, arrived);
         let mut call = Call { head: Head::new(&parts.headers), body: &mut incoming, line };
         let mut reply = self.reply(&parts, &mut call).await;
         if self.access_log {
             call.request_id(&self.plane); // every line has one
         }
         let Call { head, body, mut line } = call;
-        line.outcome = (reply.status, reply.code);
+        line.outcome = (Status::Http(reply.status), reply.code);
         line.bytes_out = reply.body.len() as u64;
         if let Some(version) = reply.version.take() {
             line.version = Some(version);
@@ -110,22 +103,6 @@ impl Handler for Door {
         }
         reply.into_response(unread || self.plane.draining())
     }
-}
-
-/// `future`, but a panic is its result.
-async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let owned = panic.downcast_ref::<String>().map(String::as_str);
-    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::super::{bind, serve};
+use super::super::serve;
 use super::*;
+use crate::connection::bind;
 
 fn config() -> EngineConfig {
     EngineConfig {
@@ -230,13 +231,4 @@ async fn a_connection_survives_refusals_and_ends_with_draining() {
     door.plane.begin_drain();
     let last = ask(&mut stream, "GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!((last.status, last.closes()), (200, true));
-}
-
-#[tokio::test]
-async fn a_panic_is_a_result() {
-    assert_eq!(catch_panic(async { 7 }).await.ok(), Some(7));
-    let panic = catch_panic(async { panic!("at {}", 7) }).await.unwrap_err();
-    assert_eq!(panic_text(&*panic), "at 7");
-    let panic = catch_panic(async { panic!("plain") }).await.unwrap_err();
-    assert_eq!(panic_text(&*panic), "plain");
 }

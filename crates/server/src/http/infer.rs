@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use samovar_core::clock::Nanos;
-use samovar_core::error::{Code, Error};
+use samovar_core::error::Error;
 use samovar_core::request::InferRequest;
 
 use super::DOOR;
 use super::binary;
-use super::body::{self, BodyLimits};
 use super::call::Call;
-use super::json::invalid;
 use super::json_decode::{Decoded, WantedOutput};
 use super::json_encode::{Form, encode};
 use super::reply::Reply;
 use super::routes::Target;
-use crate::data_plane::DataPlane;
+use crate::data_plane::{BodyPermit, DataPlane};
+use crate::door::body::{self, BodyLimits};
+use crate::door::invalid;
 
 /// How a client wants its answer.
 struct Wish {
@@ -50,7 +50,7 @@ async fn prepare(
     plane: &Arc<DataPlane>,
     target: &Target<'_>,
     call: &mut Call<'_>,
-    permit: &mut crate::data_plane::BodyPermit,
+    permit: &mut BodyPermit,
 ) -> Result<(InferRequest, Wish), Error> {
     let coding = call.head.check_content()?;
     let json_length = call.head.json_length()?;
@@ -120,9 +120,4 @@ fn raw(plane: &DataPlane, target: &Target<'_>, body: &Bytes, decoded: &mut Decod
     decoded.inputs = vec![binary::raw_input(&metadata.inputs, body)?];
     decoded.binary_output = true;
     Ok(())
-}
-
-/// What a panic in the door or the data plane becomes.
-pub(super) fn panicked() -> Error {
-    Error::new(Code::Internal, "the engine failed on this request; its log has more under the request id")
 }

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
-use samovar_core::error::{Code, Error, echo};
+use samovar_core::error::{Error, echo};
 
 use super::json_string::plain_run;
+use crate::door::invalid;
 
 /// Arrays and objects inside each other, the outermost included.
 pub(super) const MAX_DEPTH: u32 = 64;
@@ -381,12 +382,6 @@ impl<'a> Cursor<'a> {
         let got = if rest.is_empty() { "the end".to_owned() } else { format!("`{}`", echo(&rest)) };
         invalid(format!("JSON at byte {}: got {got}, want {wanted}", self.at))
     }
-}
-
-/// An `invalid_request`.
-#[cold]
-pub(super) fn invalid(message: impl Into<String>) -> Error {
-    Error::new(Code::InvalidRequest, message)
 }
 
 #[cfg(test)]

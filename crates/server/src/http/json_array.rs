@@ -4,8 +4,9 @@ use bytes::Bytes;
 use samovar_core::error::{Code, Error};
 use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES, elements};
 
-use super::json::{Cursor, invalid};
+use super::json::Cursor;
 use super::number::{FromInteger, float32, float64, integer_of};
+use crate::door::invalid;
 
 /// Read the array at `cursor` as `datatype` elements, as many as `shape` says, of at most `limit` bytes.
 ///

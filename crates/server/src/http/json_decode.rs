@@ -2,20 +2,20 @@
 
 use bytes::Bytes;
 use samovar_core::clock::Nanos;
-use samovar_core::error::{Error, echo};
+use samovar_core::error::Error;
 use samovar_core::request::{Parameter, Parameters};
-use samovar_core::tensor::{Datatype, MAX_RANK, NamedTensor, Tensor};
+use samovar_core::tensor::{Datatype, NamedTensor, Tensor};
 
-use super::binary::{self, Blobs, in_input};
-use super::json::{Cursor, invalid};
+use super::binary::Blobs;
+use super::json::Cursor;
 use super::json_array;
 use super::number;
-
-const MAX_INPUTS: usize = 1_024;
-const MAX_OUTPUTS: usize = 64;
-const MAX_PARAMETERS: usize = 256;
-/// A longer request id than any log wants.
-const MAX_ID_BYTES: usize = 1_024;
+use crate::door::invalid;
+use crate::door::limits::{
+    check_axes, check_id, check_input_is_new, check_input_parameter, check_inputs, check_output_is_new,
+    check_output_parameter, check_outputs, check_parameter, in_parameter,
+};
+use crate::door::tensors::{self, in_input};
 
 /// An output that the client asked for by name.
 #[derive(Debug, PartialEq)]
@@ -86,9 +86,7 @@ impl Decoded {
             return Ok(());
         }
         let id = cursor.string()?;
-        if id.len() > MAX_ID_BYTES {
-            return Err(invalid(format!("`id` has {} bytes, at most {MAX_ID_BYTES} are taken", id.len())));
-        }
+        check_id(&id)?;
         if !id.is_empty() {
             self.id = Some(id.into_owned());
         }
@@ -114,45 +112,28 @@ impl Decoded {
     }
 
     fn parameter(&mut self, cursor: &mut Cursor<'_>, key: &str) -> Result<(), Error> {
-        let fault = if key.starts_with("triton_") {
-            "keys that start with `triton_` are reserved"
-        } else if self.parameters.len() == MAX_PARAMETERS {
-            "a request takes at most 256 of them"
-        } else if self.parameters.iter().any(|(name, _)| name == key) {
-            "the key stands there twice"
-        } else {
-            let value = parameter_value(cursor)
-                .map_err(|fault| invalid(format!("parameter \"{}\": {}", echo(key), fault.message)))?;
-            self.parameters.push((key.to_owned(), value));
-            return Ok(());
-        };
-        Err(invalid(format!("parameter \"{}\": {fault}", echo(key))))
+        check_parameter(&self.parameters, key)?;
+        let value = parameter_value(cursor).map_err(|fault| in_parameter(key, fault))?;
+        self.parameters.push((key.to_owned(), value));
+        Ok(())
     }
 
     fn input(&mut self, cursor: &mut Cursor<'_>, blobs: &mut Blobs, limit: u64) -> Result<(), Error> {
-        if self.inputs.len() == MAX_INPUTS {
-            return Err(invalid(format!("the request has more than {MAX_INPUTS} inputs")));
-        }
+        check_inputs(self.inputs.len())?;
         let mut input = Input { limit: limit.saturating_sub(self.decoded_bytes), ..Input::default() };
         let input = match input.read(cursor) {
             Ok(()) => input.finish(blobs, &mut self.decoded_bytes)?,
             Err(fault) => return Err(input.name.map_or(fault.clone(), |name| in_input(&name, fault))),
         };
-        if self.inputs.iter().any(|other| other.name == input.name) {
-            return Err(in_input(&input.name, invalid("the request has this input twice")));
-        }
+        check_input_is_new(&self.inputs, &input.name)?;
         self.inputs.push(input);
         Ok(())
     }
 
     fn output(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
-        if self.outputs.len() == MAX_OUTPUTS {
-            return Err(invalid(format!("the request wants more than {MAX_OUTPUTS} outputs")));
-        }
+        check_outputs(self.outputs.len())?;
         let output = wanted_output(cursor)?;
-        if self.outputs.iter().any(|other| other.name == output.name) {
-            return Err(invalid(format!("the request wants output \"{}\" twice", echo(&output.name))));
-        }
+        check_output_is_new(self.outputs.iter().map(|other| &other.name), &output.name)?;
         self.outputs.push(output);
         Ok(())
     }
@@ -186,7 +167,7 @@ impl<'a> Input<'a> {
             "datatype" => {
                 self.seen.once(key, 1)?;
                 let name = cursor.string()?;
-                self.datatype = Some(Datatype::from_name(&name).ok_or_else(|| unknown_datatype(&name))?);
+                self.datatype = Some(tensors::datatype(&name)?);
                 Ok(())
             }
             "shape" => {
@@ -223,8 +204,10 @@ impl<'a> Input<'a> {
                 self.binary_size = Some(number::integer_of(cursor, "a size in bytes")?);
                 Ok(())
             }
-            _ if key.starts_with("shared_memory_") => Err(invalid("shared memory of clients is not taken")),
-            _ => cursor.skip(),
+            _ => {
+                check_input_parameter(key)?;
+                cursor.skip()
+            }
         })
     }
 
@@ -253,17 +236,11 @@ impl<'a> Input<'a> {
                 *decoded += data.len() as u64;
                 Ok(Tensor { datatype, shape, data })
             }
-            (None, Some(size)) => binary::tensor(datatype, shape, blobs.take(size)?),
+            (None, Some(size)) => tensors::tensor(datatype, shape, blobs.take(size)?),
             (Some(_), Some(_)) => Err(invalid("it has both `data` and `binary_data_size`")),
             (None, None) => Err(invalid("it has neither `data` nor `binary_data_size`")),
         }
     }
-}
-
-#[cold]
-fn unknown_datatype(name: &str) -> Error {
-    let known = Datatype::ALL.map(Datatype::name).join(", ");
-    invalid(format!("unknown datatype \"{}\"; want one of {known}", echo(name)))
 }
 
 fn wanted_output(cursor: &mut Cursor<'_>) -> Result<WantedOutput, Error> {
@@ -294,9 +271,10 @@ fn output_parameters(cursor: &mut Cursor<'_>, binary: &mut bool) -> Result<(), E
             *binary = cursor.boolean()?;
             Ok(())
         }
-        "classification" => Err(invalid("the classification extension is not served")),
-        _ if key.starts_with("shared_memory_") => Err(invalid("shared memory of clients is not taken")),
-        _ => cursor.skip(),
+        _ => {
+            check_output_parameter(key)?;
+            cursor.skip()
+        }
     })
 }
 
@@ -327,9 +305,7 @@ fn parameter_value(cursor: &mut Cursor<'_>) -> Result<Parameter, Error> {
 fn shape(cursor: &mut Cursor<'_>) -> Result<Vec<u64>, Error> {
     let mut shape = Vec::with_capacity(4);
     cursor.array(|cursor| {
-        if shape.len() == MAX_RANK {
-            return Err(invalid(format!("its shape has more than {MAX_RANK} axes")));
-        }
+        check_axes(shape.len())?;
         shape.push(number::integer_of(cursor, "a length in `shape`")?);
         Ok(())
     })?;

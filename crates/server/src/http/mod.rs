@@ -1,42 +1,31 @@
 //! The HTTP door: the Open Inference Protocol v2 with JSON and binary tensors, health and metrics.
 //!
-//! [`bind`] first, so that the port is known before a model loads; then [`serve`]:
-//!
 //! ```text
-//! accept ─ io (timers) ─ hyper ─ door ─ guard, routes ─┬ control                             ─┬ reply
-//!                                                      └ infer: body, decode, call, encode   ─┘
+//! connection ─ door ─ guard, routes ─┬ control                             ─┬ reply
+//!                                    └ infer: body, decode, call, encode   ─┘
 //! ```
 
-mod access;
 mod binary;
-mod body;
 mod call;
 mod control;
 mod door;
 mod error;
-mod guard;
-mod head;
 mod infer;
-mod io;
 mod json;
 mod json_array;
 mod json_decode;
 mod json_encode;
 mod json_string;
-mod listener;
 mod number;
 mod reply;
 mod routes;
-mod serve;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use samovar_core::clock::{self, Nanos};
 
-pub use listener::{Address, Listener, bind};
-pub use serve::StopSignal;
-
+use crate::connection::{self, Limits, Listener, StopSignal, Timers};
 use crate::data_plane::DataPlane;
 
 /// The name of this door in metrics.
@@ -48,12 +37,12 @@ const DOOR: &str = "http";
 /// listener cannot be used in this runtime; a Unix socket's path is removed at the end.
 pub async fn serve(listener: Listener, plane: Arc<DataPlane>, stop: StopSignal) -> std::io::Result<()> {
     let config = plane.config();
-    let limits = serve::Limits {
-        timers: io::Timers { header: seconds(config.header_timeout_s), keep_alive: seconds(config.keep_alive_s) },
+    let limits = Limits {
+        timers: Timers { header: seconds(config.header_timeout_s), keep_alive: seconds(config.keep_alive_s) },
         max_connections: config.max_connections.max(1),
     };
     let door = Arc::new(door::Door::new(plane, listener.is_loopback()));
-    serve::serve_with(listener, door, limits, stop).await
+    connection::serve(listener, door, limits, stop).await
 }
 
 fn seconds(value: f64) -> Nanos {

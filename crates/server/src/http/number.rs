@@ -6,7 +6,8 @@
 
 use samovar_core::error::{Error, echo};
 
-use super::json::{Cursor, invalid};
+use super::json::Cursor;
+use crate::door::invalid;
 
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,

@@ -7,7 +7,7 @@ use hyper::header::HeaderValue;
 use samovar_core::clock::Nanos;
 use samovar_core::error::{Code, Error, echo};
 
-use super::json::invalid;
+use super::invalid;
 use crate::inflate::Coding;
 
 /// Longest `x-request-id` and `traceparent` that are taken over.
@@ -15,11 +15,11 @@ const MAX_TAG_BYTES: usize = 128;
 
 /// Headers by name; the value that came last, where a header may stand once.
 #[derive(Default)]
-pub(super) struct Head<'a> {
-    pub(super) host: Option<&'a HeaderValue>,
-    pub(super) hosts: usize,
-    pub(super) origin: Option<&'a HeaderValue>,
-    pub(super) expects: bool,
+pub(crate) struct Head<'a> {
+    pub(crate) host: Option<&'a HeaderValue>,
+    pub(crate) hosts: usize,
+    pub(crate) origin: Option<&'a HeaderValue>,
+    pub(crate) expects: bool,
     content_type: Option<&'a HeaderValue>,
     content_encoding: Option<&'a HeaderValue>,
     content_encodings: usize,
@@ -33,7 +33,7 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn new(headers: &'a HeaderMap) -> Self {
+    pub(crate) fn new(headers: &'a HeaderMap) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
             match name.as_str() {
@@ -67,7 +67,7 @@ impl<'a> Head<'a> {
     /// or that is compressed in another way.
     ///
     /// `text/plain` and multipart forms, which a page of any origin may send unasked, are not taken; pickles never are.
-    pub(super) fn check_content(&self) -> Result<Option<Coding>, Error> {
+    pub(crate) fn check_content(&self) -> Result<Option<Coding>, Error> {
         let coding = self.coding()?;
         match self.content_type {
             Some(media_type) if !is_taken(media_type.as_bytes()) => {
@@ -78,7 +78,7 @@ impl<'a> Head<'a> {
     }
 
     /// `Content-Encoding`: one coding that is known here, or none.
-    pub(super) fn coding(&self) -> Result<Option<Coding>, Error> {
+    pub(crate) fn coding(&self) -> Result<Option<Coding>, Error> {
         let Some(encoding) = self.content_encoding else { return Ok(None) };
         let name = encoding.as_bytes().trim_ascii();
         let coding = Coding::named(name);
@@ -89,7 +89,7 @@ impl<'a> Head<'a> {
     }
 
     /// `Inference-Header-Content-Length`: bytes of JSON in front of the blobs.
-    pub(super) fn json_length(&self) -> Result<Option<usize>, Error> {
+    pub(crate) fn json_length(&self) -> Result<Option<usize>, Error> {
         let Some(value) = self.json_length else { return Ok(None) };
         let length = digits(value).and_then(|text| text.parse().ok());
         match length {
@@ -99,7 +99,7 @@ impl<'a> Head<'a> {
     }
 
     /// The client's time limit: `samovar-timeout-ms`, else `Request-Timeout` in seconds.
-    pub(super) fn timeout(&self) -> Result<Option<Nanos>, Error> {
+    pub(crate) fn timeout(&self) -> Result<Option<Nanos>, Error> {
         if let Some(value) = self.timeout_ms {
             let timeout = digits(value).and_then(|text| text.parse::<u64>().ok()).filter(|timeout| *timeout > 0);
             let Some(timeout) = timeout else {
@@ -116,7 +116,7 @@ impl<'a> Head<'a> {
     }
 
     /// `samovar-idempotent`.
-    pub(super) fn idempotent(&self) -> Result<Option<bool>, Error> {
+    pub(crate) fn idempotent(&self) -> Result<Option<bool>, Error> {
         match self.idempotent.map(HeaderValue::as_bytes) {
             None => Ok(None),
             Some(b"true") => Ok(Some(true)),
@@ -126,12 +126,12 @@ impl<'a> Head<'a> {
     }
 
     /// `traceparent`, if it could be one.
-    pub(super) fn trace(&self) -> Option<Arc<str>> {
+    pub(crate) fn trace(&self) -> Option<Arc<str>> {
         self.trace.and_then(tag).map(Arc::from)
     }
 
     /// `x-request-id`, if it is short and visible ASCII.
-    pub(super) fn request_id(&self) -> Option<&'a str> {
+    pub(crate) fn request_id(&self) -> Option<&'a str> {
         self.request_id.and_then(tag)
     }
 }

@@ -9,20 +9,20 @@ use hyper::{Uri, Version};
 use samovar_core::error::{Code, Error, echo};
 
 use super::head::Head;
-use super::json::invalid;
+use super::invalid;
 
 /// Whom to serve.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     /// Must Host name this machine?
-    pub(super) loopback: bool,
-    pub(super) allowed_hosts: Vec<String>,
-    pub(super) allowed_origins: Vec<String>,
+    pub(crate) loopback: bool,
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
 }
 
 impl Guard {
     /// `invalid_request`, `forbidden_host` or `forbidden_origin`.
-    pub(super) fn check(&self, head: &Head<'_>, uri: &Uri, version: Version) -> Result<(), Error> {
+    pub(crate) fn check(&self, head: &Head<'_>, uri: &Uri, version: Version) -> Result<(), Error> {
         let host = self.host(head, uri, version)?;
         match head.origin {
             None => Ok(()),

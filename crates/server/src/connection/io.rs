@@ -22,11 +22,11 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     /// From a head's first byte to its last, and from the accept to the first byte.
-    pub(super) header: Nanos,
+    pub(crate) header: Nanos,
     /// Between two requests, and without progress while an answer is written.
-    pub(super) keep_alive: Nanos,
+    pub(crate) keep_alive: Nanos,
 }
 
 /// What tokio's timer rounds to.
@@ -39,7 +39,7 @@ const ANSWERED: u8 = 3;
 
 /// What a connection is doing; shared by its IO and its requests, which run in one task.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     /// FRESH: nothing came yet. HEAD: part of a head. BUSY: a request runs. ANSWERED: writing, or idle.
     phase: AtomicU8,
     /// Since when, or since the last progress in writing.
@@ -49,13 +49,13 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let since = AtomicU64::new(clock::now());
         Arc::new(Self { phase: AtomicU8::new(FRESH), since, linger: AtomicBool::new(false) })
     }
 
     /// A request's head is there; returns when its first byte was.
-    pub(super) fn begin(&self) -> Nanos {
+    pub(crate) fn begin(&self) -> Nanos {
         match self.phase.swap(BUSY, Relaxed) {
             HEAD => self.since.load(Relaxed),
             _ => clock::now(), // pipelined: it came while another request ran
@@ -63,13 +63,13 @@ impl Pulse {
     }
 
     /// The answer is there to be written.
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         self.since.store(clock::now(), Relaxed);
         self.phase.store(ANSWERED, Relaxed);
     }
 
     /// A body stays unread: give the client time to read the answer before the connection is reset.
-    pub(super) fn linger(&self) {
+    pub(crate) fn linger(&self) {
         self.linger.store(true, Relaxed);
     }
 
@@ -92,13 +92,13 @@ impl Pulse {
 
 /// A socket of either kind.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 /// A socket that ends when a deadline of its connection passes.
-pub(super) struct TimedStream {
+pub(crate) struct TimedStream {
     stream: Stream,
     pulse: Arc<Pulse>,
     timers: Timers,
@@ -110,7 +110,7 @@ pub(super) struct TimedStream {
 }
 
 impl TimedStream {
-    pub(super) fn new(stream: Stream, pulse: Arc<Pulse>, timers: Timers) -> Self {
+    pub(crate) fn new(stream: Stream, pulse: Arc<Pulse>, timers: Timers) -> Self {
         let sleep = Box::pin(tokio::time::sleep(Duration::from_nanos(timers.header)));
         Self { stream, pulse, timers, sleep, write_blocked: false, linger_until: None }
     }

@@ -34,15 +34,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub type StopSignal = watch::Receiver<Option<Instant>>;
 
 /// What answers requests.
-pub(super) trait Handler: Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
     /// The answer to one request. Dropped when the client is gone.
     fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 /// Limits of the connections of one door.
-pub(super) struct Limits {
-    pub(super) timers: Timers,
-    pub(super) max_connections: usize,
+pub(crate) struct Limits {
+    pub(crate) timers: Timers,
+    pub(crate) max_connections: usize,
 }
 
 /// A listening socket in the runtime.
@@ -76,7 +76,7 @@ impl Acceptor {
 }
 
 /// Serve `listener` with `handler` until `stop` says otherwise; returns when the last connection has ended.
-pub(super) async fn serve_with<H: Handler>(
+pub(crate) async fn serve<H: Handler>(
     listener: Listener,
     handler: Arc<H>,
     limits: Limits,

@@ -10,7 +10,7 @@ use hyper::body::Body;
 use samovar_core::error::{Code, Error};
 use tokio::time::{Instant, Sleep};
 
-use super::json::invalid;
+use super::invalid;
 use crate::inflate::{Coding, Inflater};
 
 /// A buffer starts no larger than this, whatever length the client announces.
@@ -20,16 +20,16 @@ const MAX_DRAIN: usize = 64 << 10;
 
 /// What a body may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BodyLimits {
-    pub(super) max_bytes: u64,
+pub(crate) struct BodyLimits {
+    pub(crate) max_bytes: u64,
     /// No rate is asked of the first moments.
-    pub(super) grace: Duration,
-    pub(super) min_bytes_per_s: u64,
+    pub(crate) grace: Duration,
+    pub(crate) min_bytes_per_s: u64,
 }
 
 impl BodyLimits {
     /// At least 1 KiB/s after 10 s.
-    pub(super) fn new(max_bytes: u64) -> Self {
+    pub(crate) fn new(max_bytes: u64) -> Self {
         Self { max_bytes, grace: Duration::from_secs(10), min_bytes_per_s: 1 << 10 }
     }
 
@@ -49,7 +49,7 @@ impl BodyLimits {
 ///
 /// Errors with `payload_too_large` (before anything is read where the length is announced), `body_timeout`,
 /// `invalid_request` where the body ends early or does not inflate, and what `grow` says.
-pub(super) async fn read<B>(
+pub(crate) async fn read<B>(
     body: &mut B,
     coding: Option<Coding>,
     limits: &BodyLimits,
@@ -178,7 +178,7 @@ impl Pace {
 }
 
 /// Read the rest of a refused body if it is there already and small, so that the connection can be kept.
-pub(super) async fn drain<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> bool {
+pub(crate) async fn drain<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> bool {
     let mut left = MAX_DRAIN;
     poll_fn(|cx| {
         loop {

@@ -29,13 +29,13 @@ pub struct Address {
 /// A bound, listening socket that accepts nothing before [`super::serve`] has it.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) socket: Socket,
+    pub(crate) socket: Socket,
     address: Address,
     loopback: bool,
 }
 
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
@@ -116,7 +116,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 /// The path of our socket, removed with it unless another process has put its own there.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,

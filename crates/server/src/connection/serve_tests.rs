@@ -66,7 +66,7 @@ fn start_with(host: &str, header_ms: u64, keep_alive_ms: u64, max_connections: u
     let fake = Arc::new(Fake::default());
     let (stop, signal) = watch::channel(None);
     let timers = Timers { header: header_ms * MILLISECOND, keep_alive: keep_alive_ms * MILLISECOND };
-    let served = tokio::spawn(serve_with(listener, Arc::clone(&fake), Limits { timers, max_connections }, signal));
+    let served = tokio::spawn(serve(listener, Arc::clone(&fake), Limits { timers, max_connections }, signal));
     Door { fake, stop, port, served }
 }
 

@@ -1,0 +1,72 @@
+//! One log line per request, also for those whose client went away.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+use samovar_core::clock::{self, Nanos};
+use samovar_core::error::Code;
+
+/// What a protocol calls an outcome.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Status {
+    Http(StatusCode),
+}
+
+/// What the log will say of a request; it says so when dropped.
+pub(crate) struct AccessLine<'a> {
+    /// Nothing is said without one.
+    door: Option<&'static str>,
+    method: &'a str,
+    /// Without the query.
+    path: &'a str,
+    pub(crate) arrived: Nanos,
+    pub(crate) model: Option<String>,
+    pub(crate) version: Option<Arc<str>>,
+    pub(crate) request_id: Option<Arc<str>>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// What was answered; stays `cancelled` where nothing was.
+    pub(crate) outcome: (Status, Option<Code>),
+}
+
+impl<'a> AccessLine<'a> {
+    /// The line of a request; `cancelled` is what stands there if its client goes away.
+    pub(crate) fn new(door: Option<&'static str>, parts: &'a Parts, cancelled: Status, arrived: Nanos) -> Self {
+        Self {
+            door,
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            arrived,
+            model: None,
+            version: None,
+            request_id: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            outcome: (cancelled, Some(Code::Cancelled)),
+        }
+    }
+}
+
+impl Drop for AccessLine<'_> {
+    fn drop(&mut self) {
+        let Some(door) = self.door else { return };
+        let microseconds = clock::now().saturating_sub(self.arrived) / 1_000;
+        let Status::Http(status) = self.outcome.0;
+        tracing::info!(
+            target: "samovar::access",
+            door,
+            method = self.method,
+            path = self.path,
+            status = status.as_u16(),
+            model = self.model.as_deref(),
+            version = self.version.as_deref(),
+            request_id = self.request_id.as_deref(),
+            duration_ms = microseconds as f64 / 1e3,
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            code = self.outcome.1.map(Code::slug),
+            "request"
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! How much of everything one request may have, and what is said to one that has more.
+
+use samovar_core::error::{Error, echo};
+use samovar_core::request::Parameters;
+use samovar_core::tensor::{MAX_RANK, NamedTensor};
+
+use super::invalid;
+use super::tensors::in_input;
+
+/// Bytes of the body of a request that is no inference.
+pub(crate) const MAX_CONTROL_BYTES: u64 = 1 << 20;
+const MAX_INPUTS: usize = 1_024;
+const MAX_OUTPUTS: usize = 64;
+const MAX_PARAMETERS: usize = 256;
+/// A longer request id than any log wants.
+const MAX_ID_BYTES: usize = 1_024;
+
+/// Is there room for an input behind so many?
+pub(crate) fn check_inputs(count: usize) -> Result<(), Error> {
+    if count < MAX_INPUTS {
+        return Ok(());
+    }
+    Err(invalid(format!("the request has more than {MAX_INPUTS} inputs")))
+}
+
+/// Is `name` not among `inputs`?
+pub(crate) fn check_input_is_new(inputs: &[NamedTensor], name: &str) -> Result<(), Error> {
+    if inputs.iter().all(|other| other.name != name) {
+        return Ok(());
+    }
+    Err(in_input(name, invalid("the request has this input twice")))
+}
+
+/// Is there room for an output behind so many?
+pub(crate) fn check_outputs(count: usize) -> Result<(), Error> {
+    if count < MAX_OUTPUTS {
+        return Ok(());
+    }
+    Err(invalid(format!("the request wants more than {MAX_OUTPUTS} outputs")))
+}
+
+/// Is `name` not among `outputs`?
+pub(crate) fn check_output_is_new<'a>(mut outputs: impl Iterator<Item = &'a String>, name: &str) -> Result<(), Error> {
+    if outputs.all(|other| other != name) {
+        return Ok(());
+    }
+    Err(invalid(format!("the request wants output \"{}\" twice", echo(name))))
+}
+
+/// May `key` join `parameters`?
+pub(crate) fn check_parameter(parameters: &Parameters, key: &str) -> Result<(), Error> {
+    let fault = if key.starts_with("triton_") {
+        "keys that start with `triton_` are reserved".to_owned()
+    } else if parameters.len() == MAX_PARAMETERS {
+        format!("a request takes at most {MAX_PARAMETERS} of them")
+    } else if parameters.iter().any(|(name, _)| name == key) {
+        "the key stands there twice".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(in_parameter(key, invalid(fault)))
+}
+
+/// May a parameter of this name stand with an input?
+pub(crate) fn check_input_parameter(key: &str) -> Result<(), Error> {
+    if key.starts_with("shared_memory_") {
+        return Err(invalid("shared memory of clients is not taken"));
+    }
+    Ok(())
+}
+
+/// May a parameter of this name stand with an output?
+pub(crate) fn check_output_parameter(key: &str) -> Result<(), Error> {
+    if key == "classification" {
+        return Err(invalid("the classification extension is not served"));
+    }
+    check_input_parameter(key)
+}
+
+/// Is `id` short enough?
+pub(crate) fn check_id(id: &str) -> Result<(), Error> {
+    if id.len() <= MAX_ID_BYTES {
+        return Ok(());
+    }
+    Err(invalid(format!("`id` has {} bytes, at most {MAX_ID_BYTES} are taken", id.len())))
+}
+
+/// Is there room for an axis behind so many?
+pub(crate) fn check_axes(count: usize) -> Result<(), Error> {
+    if count < MAX_RANK {
+        return Ok(());
+    }
+    Err(invalid(format!("its shape has more than {MAX_RANK} axes")))
+}
+
+/// `fault` with the name of the parameter before it.
+#[cold]
+pub(crate) fn in_parameter(key: &str, mut fault: Error) -> Error {
+    fault.message = format!("parameter \"{}\": {}", echo(key), fault.message);
+    fault
+}
