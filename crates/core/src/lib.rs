@@ -18,6 +18,7 @@ pub mod queue;
 pub mod registry;
 pub mod request;
 pub mod scheduler;
+pub mod statistics;
 pub mod tensor;
 pub mod version;
 pub mod workers;

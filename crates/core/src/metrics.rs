@@ -1,13 +1,16 @@
 //! Every metric: name, help, labels and buckets in one place.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::{
     CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     TextEncoder,
 };
 
 use crate::clock::Nanos;
+use crate::statistics::Statistics;
 
 /// From the engine's own cost on a fast model to the longest requests.
 const SECONDS: &[f64] = &[
@@ -46,6 +49,8 @@ pub struct Metrics {
     version_state: GaugeVec,
     process_cpu: CounterVec,
     process_resident: GaugeVec,
+    /// By model and version; kept for good, like the series beside them.
+    statistics: Mutex<HashMap<(String, String), Arc<Statistics>>>,
 }
 
 /// The metrics of one version, resolved once.
@@ -73,6 +78,8 @@ pub struct VersionMetrics {
     pub request: Histogram,
     /// Seconds of the last load.
     pub load: Gauge,
+    /// Totals that no histogram can tell.
+    pub statistics: Arc<Statistics>,
 }
 
 /// What is measured at each scrape.
@@ -163,6 +170,7 @@ impl Default for Metrics {
             ),
             process_cpu: seconds_counters(r, "process_cpu_seconds_total", "CPU time of a process", &["process"]),
             process_resident: gauges(r, "process_resident_bytes", "Resident memory of a process", &["process"]),
+            statistics: Mutex::default(),
             registry: r.clone(),
         }
     }
@@ -195,7 +203,12 @@ impl Metrics {
             output: stage("output"),
             request: self.request.with_label_values(labels),
             load: self.load.with_label_values(labels),
+            statistics: self.statistics(model, version),
         }
+    }
+
+    fn statistics(&self, model: &str, version: &str) -> Arc<Statistics> {
+        Arc::clone(self.statistics.lock().entry((model.to_owned(), version.to_owned())).or_default())
     }
 
     /// All metrics in Prometheus' text format, with what is measured only now.

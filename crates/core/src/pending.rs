@@ -11,6 +11,7 @@ use crate::channel::proto;
 use crate::clock::Nanos;
 use crate::error::{Code, Error};
 use crate::request::{Parameter, Parameters};
+use crate::statistics::Stages;
 use crate::tensor::Tensor;
 
 /// The end of a request: its outputs in the order of the signature, or why there are none.
@@ -58,8 +59,7 @@ pub struct Accepted {
 pub struct Pending {
     /// What was accepted.
     pub accepted: Accepted,
-    /// When its last item was sent to a worker.
-    pub sent: AtomicU64,
+    sent: AtomicU64,
     responder: Responder,
     parts: Mutex<Parts>,
 }
@@ -68,6 +68,7 @@ pub struct Pending {
 struct Parts {
     outputs: Vec<Option<Vec<Tensor>>>,
     missing: usize,
+    stages: Stages,
 }
 
 /// One item of a request: which rows of it, and where its outputs belong.
@@ -90,7 +91,11 @@ impl Pending {
             accepted,
             sent: AtomicU64::new(0),
             responder,
-            parts: Mutex::new(Parts { outputs: (0..parts).map(|_| None).collect(), missing: parts }),
+            parts: Mutex::new(Parts {
+                outputs: (0..parts).map(|_| None).collect(),
+                missing: parts,
+                stages: Stages::default(),
+            }),
         };
         (Arc::new(pending), receiver)
     }
@@ -100,12 +105,13 @@ impl Pending {
         self.responder.finish(Err(error))
     }
 
-    /// The outputs of one part are there; the last one answers the request.
-    pub fn complete(&self, index: usize, outputs: Vec<Tensor>) {
+    /// The outputs of one part are there, after `stages`; the last one answers the request.
+    pub fn complete(&self, index: usize, outputs: Vec<Tensor>, stages: Stages) {
         let mut parts = self.parts.lock();
         let Some(place @ None) = parts.outputs.get_mut(index) else { return };
         *place = Some(outputs);
         parts.missing -= 1;
+        parts.stages = parts.stages.max(stages);
         if parts.missing == 0 {
             let pieces: Vec<_> = parts.outputs.iter_mut().filter_map(Option::take).collect();
             drop(parts);
@@ -113,9 +119,21 @@ impl Pending {
         }
     }
 
+    /// Where the time of the parts went that are complete.
+    #[must_use]
+    pub fn stages(&self) -> Stages {
+        self.parts.lock().stages
+    }
+
     /// Note that an item of the request has been sent.
     pub fn mark_sent(&self, moment: Nanos) {
         self.sent.store(moment, Ordering::Relaxed);
+    }
+
+    /// When its last item was sent to a worker; 0 before.
+    #[must_use]
+    pub fn sent(&self) -> Nanos {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// This request as an entry of a call's item table.
@@ -201,10 +219,12 @@ mod tests {
     #[test]
     fn parts_are_joined_in_order_whenever_they_come() {
         let (pending, mut receiver) = Pending::new(accepted(), 2);
-        pending.complete(1, tensor(b"c"));
-        pending.complete(1, tensor(b"x"));
+        let stages = |queue, compute| Stages { queue, compute, ..Stages::default() };
+        pending.complete(1, tensor(b"c"), stages(5, 1));
+        pending.complete(1, tensor(b"x"), stages(9, 9));
         assert!(receiver.try_recv().is_err());
-        pending.complete(0, tensor(b"ab"));
+        pending.complete(0, tensor(b"ab"), stages(2, 3));
+        assert_eq!(pending.stages(), stages(5, 3));
         let outputs = receiver.try_recv().unwrap().unwrap();
         assert_eq!((outputs[0].shape.as_slice(), outputs[0].data.as_ref()), ([3].as_slice(), b"abc".as_slice()));
     }
@@ -213,7 +233,7 @@ mod tests {
     fn the_first_end_wins() {
         let (pending, mut receiver) = Pending::new(accepted(), 1);
         assert!(pending.fail(Error::new(Code::DeadlineExceeded, "late")));
-        pending.complete(0, tensor(b"a"));
+        pending.complete(0, tensor(b"a"), Stages::default());
         assert!(!pending.fail(Error::new(Code::Internal, "again")));
         assert_eq!(receiver.try_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
     }

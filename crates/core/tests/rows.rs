@@ -10,6 +10,7 @@ use samovar_core::error::Code;
 use samovar_core::pending::{Answer, Part, Pending};
 use samovar_core::queue::Item;
 use samovar_core::request::InferRequest;
+use samovar_core::statistics::Stages;
 use samovar_core::tensor::{Datatype, NamedTensor, Tensor, byte_size, count_bytes_elements, elements};
 use tokio::sync::oneshot;
 
@@ -99,7 +100,7 @@ fn run(spec: &VersionSpec, batch: &[Item<Part>]) {
     let mut first = 0;
     for item in batch {
         let part = &item.request;
-        part.pending.complete(part.index, split.part(first, u64::from(item.rows)));
+        part.pending.complete(part.index, split.part(first, u64::from(item.rows)), Stages::default());
         first += u64::from(item.rows);
     }
 }

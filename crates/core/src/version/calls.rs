@@ -15,6 +15,7 @@ use crate::metrics::seconds;
 use crate::pending::Part;
 use crate::queue::Item;
 use crate::scheduler::{Assignment, Ended, Outcome};
+use crate::statistics::Stages;
 use crate::tensor::TensorSpec;
 
 /// Hands the ends of one instance's calls to its version.
@@ -101,22 +102,27 @@ impl Version {
         self.metrics.batch_size.observe(rows as f64);
         let began = frame.began.clamp(assigned, received);
         self.metrics.compute.observe(seconds(began, received));
-        for item in items {
-            let sent = item.request.pending.sent.load(std::sync::atomic::Ordering::Relaxed);
-            self.metrics.wait.observe(seconds(sent, began));
-        }
-        match frame.result {
-            Ok(outputs) => match check_outputs(&self.spec, outputs, rows) {
-                Ok(split) => {
-                    let mut first = 0;
-                    for item in items {
-                        item.request.pending.complete(item.request.index, split.part(first, u64::from(item.rows)));
-                        first += u64::from(item.rows);
-                    }
+        // A fast worker answers before its call is marked as sent.
+        let sent = items.iter().map(|item| item.request.pending.sent()).min().unwrap_or(0).clamp(assigned, began);
+        items.iter().for_each(|_| self.metrics.wait.observe(seconds(sent, began)));
+        let checked = match frame.result {
+            Ok(outputs) => check_outputs(&self.spec, outputs, rows),
+            Err(failure) => Err(self.explain(items, &failure)),
+        };
+        let stages =
+            Stages { queue: began - sent, input: sent - assigned, compute: received - began, output: now() - received };
+        self.metrics.statistics.called(rows, stages);
+        match checked {
+            Ok(split) => {
+                let mut first = 0;
+                for item in items {
+                    let stages = Stages { queue: stages.queue + assigned.saturating_sub(item.arrived), ..stages };
+                    let outputs = split.part(first, u64::from(item.rows));
+                    item.request.pending.complete(item.request.index, outputs, stages);
+                    first += u64::from(item.rows);
                 }
-                Err(error) => self.refuse(items, error),
-            },
-            Err(failure) => self.refuse(items, self.explain(items, &failure)),
+            }
+            Err(error) => self.refuse(items, error),
         }
         self.metrics.output.observe(seconds(received, now()));
     }

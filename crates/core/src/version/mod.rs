@@ -151,14 +151,17 @@ impl Version {
         };
         let (first, actions) = {
             let mut core = self.core.lock();
-            self.check_room(&core, parts, admitted.bytes)?;
+            self.check_room(&core, parts, admitted.bytes).inspect_err(|_| self.metrics.statistics.failed(0))?;
             let ids: Vec<_> = (0..parts).map(|index| core.scheduler.submit(arrived, arrival(index))).collect();
             (ids[0], self.dispatch(&mut core, arrived))
         };
-        let waiter = Waiter { version: self, first, parts: parts as u64, is_answered: false };
+        let waiter = Waiter { version: self, first, parts: parts as u64, arrived, is_answered: false };
         self.perform(actions);
-        let outputs = waiter.wait(receiver).await?;
-        self.metrics.request.observe(seconds(arrived, now()));
+        let answer = waiter.wait(receiver).await;
+        let answered = now();
+        let outputs = answer.inspect_err(|_| self.metrics.statistics.failed(answered - arrived))?;
+        self.metrics.request.observe(seconds(arrived, answered));
+        self.metrics.statistics.succeeded(answered - arrived, pending.stages());
         Ok(self.response(&pending, outputs))
     }
 

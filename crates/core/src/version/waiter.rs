@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Version;
-use crate::clock::now;
+use crate::clock::{Nanos, now};
 use crate::error::{Code, Error};
 use crate::pending::{Answer, Part};
 use crate::scheduler::Expired;
@@ -14,6 +14,7 @@ pub(super) struct Waiter<'a> {
     pub(super) version: &'a Arc<Version>,
     pub(super) first: u64,
     pub(super) parts: u64,
+    pub(super) arrived: Nanos,
     pub(super) is_answered: bool,
 }
 
@@ -31,6 +32,9 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if self.is_answered && self.parts == 1 {
             return;
+        }
+        if !self.is_answered {
+            self.version.metrics.statistics.failed(now() - self.arrived);
         }
         for id in self.first..self.first + self.parts {
             let Some(gone) = self.version.core.lock().scheduler.cancel(id) else { continue };
