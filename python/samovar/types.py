@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 __all__ = ["Bytes", "BytesShape", "Datatype", "Signature", "TensorSpec", "check_name"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
-RESERVED_NAMES = frozenset({"v1", "v2", "metrics", "docs", "openapi.json", "health", "ping", "models", "predictions"})
+RESERVED_NAMES = frozenset(
+    {"v1", "v2", "metrics", "docs", "openapi.json", "health", "ping", "models", "predictions", "stats"}
+)
 
 
 class Datatype(IntEnum):

@@ -7,7 +7,7 @@ from serving import Served
 METADATA = {
     "name": "mixed",
     "versions": ["1"],
-    "platform": "samovar_python",
+    "platform": "python",
     "inputs": [
         {"name": "x", "datatype": "FP32", "shape": [-1, -1]},
         {"name": "name", "datatype": "BYTES", "shape": [-1, 1]},
@@ -27,6 +27,11 @@ READABLE = [
     "/v2/models/mixed/ready",
     "/v2/models/mixed/versions/1",
     "/v2/models/mixed/versions/1/ready",
+    "/v2/models/mixed/config",
+    "/v2/models/mixed/versions/1/config",
+    "/v2/models/mixed/stats",
+    "/v2/models/mixed/versions/1/stats",
+    "/v2/models/stats",
     "/metrics",
 ]
 POSTED = [
@@ -44,7 +49,6 @@ NOWHERE = [
     "/v2/health",
     "/v2/health/started",
     "/v2/models/mixed/",
-    "/v2/models/mixed/config",
     "/v2/models/mixed/versions",
     "/v2/models/mixed/versions/1/infer/",
     "/v2/repository/models/mixed",
@@ -60,7 +64,8 @@ def test_server_metadata_names_the_extensions(shared: Served) -> None:
     metadata = answer.json()
     assert metadata["name"] == "samovar"
     assert metadata["version"]
-    assert {"binary_tensor_data", "model_repository", "parameters"} == set(metadata["extensions"])
+    wanted = {"binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"}
+    assert wanted == set(metadata["extensions"])
 
 
 @pytest.mark.parametrize("path", ["/v2/models/mixed", "/v2/models/mixed/versions/1", "/v2/models/mixed?verbose=1"])
@@ -110,7 +115,7 @@ def test_other_paths_are_404(shared: Served, path: str, method: str) -> None:
     assert (answer.status, answer.code()) == (404, "not_found")
 
 
-@pytest.mark.parametrize("verb", ["", "/ready", "/infer"])
+@pytest.mark.parametrize("verb", ["", "/ready", "/config", "/stats", "/infer"])
 @pytest.mark.parametrize(
     ("path", "code"),
     [("nothing", "unknown_model"), ("nothing/versions/1", "unknown_model"), ("sum/versions/2", "unknown_version")],

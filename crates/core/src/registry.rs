@@ -109,10 +109,7 @@ impl Registry {
     /// The version that gets a request: the named one, else the highest integer, else `default`, else the last deployed.
     pub fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
         let routes = self.routes.load();
-        let Some(versions) = routes.get(model) else {
-            let text = format!("no model {:?}; GET /v2/repository/index lists the models", echo(model));
-            return Err(Error::new(Code::UnknownModel, text));
-        };
+        let versions = routes.get(model).ok_or_else(|| unknown(model))?;
         let Some(name) = version else {
             let chosen = choose(versions).map(|deployed| Arc::clone(&deployed.version));
             return chosen.ok_or_else(|| Error::new(Code::UnknownModel, format!("model {model:?} has no version")));
@@ -122,6 +119,13 @@ impl Registry {
             let text = format!("model {model:?} has no version {:?}; it has {}", echo(name), known.join(", "));
             Error::new(Code::UnknownVersion, text)
         })
+    }
+
+    /// Every version of a model.
+    pub fn find_all(&self, model: &str) -> Result<Vec<Arc<Version>>, Error> {
+        let routes = self.routes.load();
+        let versions = routes.get(model).ok_or_else(|| unknown(model))?;
+        Ok(versions.values().map(|deployed| Arc::clone(&deployed.version)).collect())
     }
 
     /// Every version.
@@ -331,6 +335,11 @@ async fn replace(over: &Deployed, drain_timeout: Duration) {
     if let Some(mut crew) = crew {
         while crew.join_next().await.is_some() {}
     }
+}
+
+fn unknown(model: &str) -> Error {
+    let text = format!("no model {:?}; GET /v2/repository/index lists the models", echo(model));
+    Error::new(Code::UnknownModel, text)
 }
 
 /// What requests are answered that the end of the engine cuts off.

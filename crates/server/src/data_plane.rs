@@ -17,6 +17,9 @@ use samovar_core::tensor::TensorSpec;
 use samovar_core::version::Version;
 use tokio::sync::{Notify, oneshot};
 
+use crate::describe;
+use crate::proto::inference::{ModelConfig, ModelStatisticsResponse};
+
 /// What a client may know of a version.
 #[derive(Clone, Debug)]
 pub struct ModelMetadata {
@@ -24,7 +27,7 @@ pub struct ModelMetadata {
     pub name: Arc<str>,
     /// Names of its versions.
     pub versions: Vec<String>,
-    /// `samovar_<runtime>`, `samovar_python` for instance.
+    /// Triton's name of the runtime: `onnxruntime_onnx`, `python`.
     pub platform: String,
     /// Inputs; dims with the batch axis (-1) in front where there is one.
     pub inputs: Vec<TensorSpec>,
@@ -176,10 +179,28 @@ impl DataPlane {
         Ok(ModelMetadata {
             name: Arc::clone(&found.name),
             versions: self.registry.version_names(&found.name),
-            platform: format!("samovar_{}", found.spec.runtime),
+            platform: describe::platform(&found.spec.runtime).to_owned(),
             inputs: with_batch(&found.spec.inputs),
             outputs: with_batch(&found.spec.outputs),
         })
+    }
+
+    /// Configuration of a version, ready or not.
+    pub fn model_config(&self, model: &str, version: Option<&str>) -> Result<ModelConfig, Error> {
+        Ok(describe::config(&self.registry.find(model, version)?.spec))
+    }
+
+    /// What a version has done; every version of the model, or of every model, where none is named. What is unloaded is
+    /// told only by name.
+    pub fn statistics(&self, model: Option<&str>, version: Option<&str>) -> Result<ModelStatisticsResponse, Error> {
+        let versions = match (model, version) {
+            (Some(model), Some(_)) => vec![self.registry.find(model, version)?],
+            (Some(model), None) => self.registry.find_all(model)?,
+            (None, _) => self.registry.versions(),
+        };
+        let is_told = |found: &&Arc<Version>| version.is_some() || found.life.lock().state() != State::Unloaded;
+        let model_stats = versions.iter().filter(is_told).map(|found| describe::statistics(found)).collect();
+        Ok(ModelStatisticsResponse { model_stats })
     }
 
     /// Every configured model and version.

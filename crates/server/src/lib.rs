@@ -5,6 +5,7 @@
 pub mod connection;
 pub mod control_log;
 pub mod data_plane;
+mod describe;
 mod door;
 pub mod engine;
 pub mod http;

@@ -96,7 +96,7 @@ def test_only_classes_are_models() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["v1", "v2", "metrics", "docs", "openapi.json", "health", "ping", "models", "predictions"]
+    "name", ["v1", "v2", "metrics", "docs", "openapi.json", "health", "ping", "models", "predictions", "stats"]
 )
 def test_names_of_paths_are_reserved_for_models_only(name: str) -> None:
     assert check_name("model", name) is not None

@@ -21,7 +21,7 @@ use crate::door::limits::MAX_CONTROL_BYTES;
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 3],
+    extensions: [&'static str; 5],
 }
 
 /// `GET /v2`.
@@ -29,7 +29,7 @@ pub(super) fn server() -> Result<Reply, Error> {
     Reply::json(&ServerMetadata {
         name: "samovar",
         version: env!("CARGO_PKG_VERSION"),
-        extensions: ["binary_tensor_data", "model_repository", "parameters"],
+        extensions: ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"],
     })
 }
 
@@ -82,6 +82,17 @@ impl<'a> Metadata<'a> {
 /// `GET /v2/models/{m}`.
 pub(super) fn model(plane: &DataPlane, target: &Target<'_>) -> Result<Reply, Error> {
     Reply::json(&Metadata::new(&plane.metadata(&target.model, target.version.as_deref())?))
+}
+
+/// `GET /v2/models/{m}/config`.
+pub(super) fn config(plane: &DataPlane, target: &Target<'_>) -> Result<Reply, Error> {
+    Reply::json(&plane.model_config(&target.model, target.version.as_deref())?)
+}
+
+/// `GET /v2/models/{m}/stats`, and `GET /v2/models/stats` of all.
+pub(super) fn statistics(plane: &DataPlane, target: Option<&Target<'_>>) -> Result<Reply, Error> {
+    let (model, version) = target.map_or((None, None), |target| (Some(&*target.model), target.version.as_deref()));
+    Reply::json(&plane.statistics(model, version)?)
 }
 
 #[derive(Serialize)]
@@ -178,11 +189,11 @@ mod tests {
         let metadata = ModelMetadata {
             name: "m".into(),
             versions: vec!["1".into()],
-            platform: "samovar_python".into(),
+            platform: "python".into(),
             inputs: vec![spec],
             outputs: vec![],
         };
-        let wanted = serde_json::json!({"name": "m", "versions": ["1"], "platform": "samovar_python",
+        let wanted = serde_json::json!({"name": "m", "versions": ["1"], "platform": "python",
             "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}], "outputs": []});
         assert_eq!(serde_json::to_value(Metadata::new(&metadata)).unwrap(), wanted);
         let body: serde_json::Value = serde_json::from_slice(&server().unwrap().body).unwrap();

@@ -72,6 +72,8 @@ impl Door {
             Route::Ready => Ok(control::health(plane.ready())),
             Route::Metrics => Ok(Reply::metrics(plane.metrics_text())),
             Route::Model(target) => control::model(plane, &target),
+            Route::Config(target) => control::config(plane, &target),
+            Route::Statistics(target) => control::statistics(plane, target.as_ref()),
             Route::ModelReady(target) => control::model_ready(plane, &target),
             Route::Index => control::index(plane, call).await,
             Route::Load(model) => control::load(plane, &model, call).await,

@@ -19,6 +19,9 @@ pub(super) enum Route<'a> {
     Metrics,
     Model(Target<'a>),
     ModelReady(Target<'a>),
+    Config(Target<'a>),
+    /// Of a model, or of all.
+    Statistics(Option<Target<'a>>),
     Infer(Target<'a>),
     Index,
     Load(Cow<'a, str>),
@@ -56,11 +59,15 @@ impl<'a> Route<'a> {
     /// The model and version that this route is about.
     pub(super) fn names(&self) -> (Option<&str>, Option<&str>) {
         match self {
-            Self::Model(target) | Self::ModelReady(target) | Self::Infer(target) => {
-                (Some(&target.model), target.version.as_deref())
-            }
+            Self::Model(target)
+            | Self::ModelReady(target)
+            | Self::Config(target)
+            | Self::Statistics(Some(target))
+            | Self::Infer(target) => (Some(&target.model), target.version.as_deref()),
             Self::Load(model) | Self::Unload(model) => (Some(model), None),
-            Self::Server | Self::Live | Self::Ready | Self::Metrics | Self::Index => (None, None),
+            Self::Server | Self::Live | Self::Ready | Self::Metrics | Self::Index | Self::Statistics(None) => {
+                (None, None)
+            }
         }
     }
 
@@ -79,7 +86,7 @@ enum RawRoute<'a> {
 
 impl<'a> RawRoute<'a> {
     fn find(path: &'a str) -> Option<Self> {
-        if let Some(rest) = path.strip_prefix("/v2/models/") {
+        if let Some(rest) = path.strip_prefix("/v2/models/").filter(|rest| *rest != "stats") {
             return Self::find_model(rest);
         }
         if let Some(rest) = path.strip_prefix("/v2/repository/models/") {
@@ -96,6 +103,7 @@ impl<'a> RawRoute<'a> {
             "/v2/health/live" => Route::Live,
             "/v2/health/ready" => Route::Ready,
             "/v2/repository/index" => Route::Index,
+            "/v2/models/stats" => Route::Statistics(None),
             "/metrics" => Route::Metrics,
             _ => return None,
         }))
@@ -111,7 +119,11 @@ impl<'a> RawRoute<'a> {
             verb = parts.next().unwrap_or("");
         }
         let is_whole = parts.next().is_none() && !rest.ends_with('/');
-        (is_whole && matches!(verb, "" | "ready" | "infer")).then_some(Self::Model { name, version, verb })
+        (is_whole && matches!(verb, "" | "ready" | "config" | "stats" | "infer")).then_some(Self::Model {
+            name,
+            version,
+            verb,
+        })
     }
 
     fn is_post(&self) -> bool {
@@ -140,6 +152,8 @@ impl<'a> RawRoute<'a> {
                 match verb {
                     "infer" => Route::Infer(target),
                     "ready" => Route::ModelReady(target),
+                    "config" => Route::Config(target),
+                    "stats" => Route::Statistics(Some(target)),
                     _ => Route::Model(target),
                 }
             }
@@ -203,6 +217,10 @@ mod tests {
             ("/v2/models/stn", Route::Model(target("stn", None))),
             ("/v2/models/stn/versions/2", Route::Model(target("stn", Some("2")))),
             ("/v2/models/stn/ready", Route::ModelReady(target("stn", None))),
+            ("/v2/models/stn/config", Route::Config(target("stn", None))),
+            ("/v2/models/stn/versions/2/stats", Route::Statistics(Some(target("stn", Some("2"))))),
+            ("/v2/models/stats", Route::Statistics(None)),
+            ("/v2/models/stats/stats", Route::Statistics(Some(target("stats", None)))),
             ("/v2/models/stn/versions/a-b/ready", Route::ModelReady(target("stn", Some("a-b")))),
         ] {
             assert_eq!(find(&Method::GET, path), Ok(route));
