@@ -77,7 +77,7 @@ class Served:
                 code = self.process.poll()
                 what = f"exit code {code}" if code is not None else f"no ready file in {self._start.ready_timeout_s} s"
                 raise NotReadyError(f"{what}\n{self.output()}")
-        if all(model["state"] == "failed" for model in self.ready["models"]):
+        if self.ready["models"] and all(model["state"] == "failed" for model in self.ready["models"]):
             code = self.process.wait(timeout=self._start.ready_timeout_s)
             raise NotReadyError(f"exit code {code}\n{self.output()}")
         return self

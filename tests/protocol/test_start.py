@@ -27,7 +27,7 @@ def said(served: Served) -> list[str]:
 
 def test_ready_file_says_where_and_what(serve: Serve) -> None:
     served = serve("echo.py:EchoFp32", "loadfail.py")
-    assert set(served.ready) == {"pid", "ports", "models"}
+    assert set(served.ready) == {"pid", "ports", "admin", "models"}
     assert served.ready["pid"] == served.pid
     assert served.ready["ports"] == {"http": served.port, "grpc": None}
     good, bad = served.model("echo_fp32"), served.model("loadfail")

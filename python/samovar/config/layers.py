@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samovar.config.options import MODEL_OPTIONS, SERVER_OPTIONS, check_options, close_match
+from samovar.config.declared import Declared, read_declared
+from samovar.config.options import SERVER_OPTIONS, check_options, close_match
 from samovar.config.settings import ModelConfig, ServerConfig
 from samovar.config.values import parsed
 from samovar.errors import ConfigError
 from samovar.types import check_name
 
-__all__ = ["Configuration", "configure"]
+__all__ = ["Configuration", "configure", "read_toml"]
 
 _PREFIX = "SAMOVAR_"
 _FILE = "samovar.toml"
@@ -23,17 +24,22 @@ _KUBERNETES = re.compile(r"SAMOVAR_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+
 
 @dataclass(frozen=True)
 class Configuration:
-    """The settings of an engine, and what samovar.toml says of models by name."""
+    """The settings of an engine, and what samovar.toml, which is `file` if there is one, says of models by name."""
 
     server: ServerConfig
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, Declared] = field(default_factory=dict)
+    file: Path | None = None
+
+    def model(self, name: str) -> Declared:
+        """What `[models.<name>]` says; nothing where there is no such table."""
+        return self.models.get(name, Declared())
 
     def model_options(self, name: str, declared: Mapping[str, Any], *, batch_axis: bool) -> dict[str, Any]:
-        """The options of a model as the engine reads them; `declared` is what its decorator says.
+        """The options of a model as the engine reads them; `declared` is what its decorator or file says.
 
         Raises ConfigError where they contradict its signature.
         """
-        options = ModelConfig(**{**declared, **self.models.get(name, {})})
+        options = ModelConfig(**{**declared, **self.model(name).options})
         if not batch_axis and (options.max_batch_size or 1) > 1:
             raise ConfigError(
                 f'model "{name}" has max_batch_size = {options.max_batch_size} but no batch axis',
@@ -55,14 +61,26 @@ def configure(
     `config` names the file to read instead of samovar.toml in `folder` (the working directory).
     Raises ConfigError for an unknown name or a value that does not fit.
     """
-    from_file, models = _read_file(config or environment.get(_CONFIG_VARIABLE) or None, folder or Path())
+    file = _file(config or environment.get(_CONFIG_VARIABLE) or None, folder or Path())
+    content = {} if file is None else read_toml(file)
+    models = {} if file is None else _model_tables(content.pop("models", {}), file)
     given = {name: value for name, value in flags.items() if value is not None}
     values = {
-        **check_options(from_file, SERVER_OPTIONS, f"in {config or _FILE}"),
+        **check_options(content, SERVER_OPTIONS, f"in {config or _FILE}"),
         **_from_environment(environment),
         **check_options(given, SERVER_OPTIONS, "as an option", texts=True),
     }
-    return Configuration(ServerConfig(**values), models)
+    return Configuration(ServerConfig(**values), models, None if file is None else file.absolute())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a configuration file. Raises ConfigError."""
+    import tomllib  # 6 ms that most starts do without
+
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'configuration file "{path}" cannot be read: {error}') from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -82,20 +100,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _read_file(config: str | Path | None, folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The keys of the engine and those of each model."""
+def _file(config: str | Path | None, folder: Path) -> Path | None:
     path = folder / (config or _FILE)
-    if not path.is_file():
-        if config:
-            raise ConfigError(f'configuration file "{config}" does not exist')
-        return {}, {}
-    import tomllib
+    if path.is_file():
+        return path
+    if config:
+        raise ConfigError(f'configuration file "{config}" does not exist')
+    return None
 
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'configuration file "{path}" cannot be read: {error}') from None
-    models = content.pop("models", {})
+
+def _model_tables(models: Any, path: Path) -> dict[str, Declared]:
+    """The keys of each model."""
     if not isinstance(models, dict) or not all(isinstance(table, dict) for table in models.values()):
         raise ConfigError(
             f'"models" in {path} is no table', "write [models.<name>] and the options of that model below"
@@ -104,7 +119,4 @@ def _read_file(config: str | Path | None, folder: Path) -> tuple[dict[str, Any],
         fault = check_name("model", name)
         if fault:
             raise ConfigError(f"{fault} (in {path})")
-    tables = {
-        name: check_options(table, MODEL_OPTIONS, f"of [models.{name}] in {path}") for name, table in models.items()
-    }
-    return content, tables
+    return {name: read_declared(table, f"of [models.{name}] in {path}") for name, table in models.items()}

@@ -1,23 +1,22 @@
-"""Loads, from the question what a target has to the last version that is ready or failed; and unloads."""
+"""Loads, from the question what a source has to the last version that is ready or failed; and unloads."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from samovar.errors import TargetError
-from samovar.repository.targets import Target
+from samovar.repository.sources import Key, Source
 
-__all__ = ["Description", "Fault", "Key", "Load", "Unload", "cause_text", "duplicates"]
+__all__ = ["Description", "Fault", "Load", "Unload", "cause_text", "duplicates"]
 
-Key = tuple[str, str]
-Fault = tuple[str, dict[str, Any]]  # a target and the cause of its failure
+Fault = tuple[str, dict[str, Any]]  # a source and the cause of its failure
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a worker found at a target: `models`, and `probe` to make it instance 0 of one of them; else the `cause`."""
+    """What a worker found at a source: `models`, and `probe` to make it instance 0 of one of them; else the `cause`."""
 
-    target: Target
+    source: Source
     models: list[dict[str, Any]] = field(default_factory=list)
     probe: int | None = None
     cause: dict[str, Any] | None = None
@@ -25,23 +24,25 @@ class Description:
 
 @dataclass(eq=False)
 class Load:
-    """Targets that are loaded together: all of them at the start (no `ticket`), later those of one model.
+    """Sources that are loaded together: all of them at the start (no `ticket`), later those of one model.
 
-    `loading` are the versions (serial: name and version) whose end is awaited, `faults` what went wrong so far,
-    `unlisted` the targets of a start whose failure no version shows.
+    `leaving` are versions whose folders are gone: they end when the others are ready. `loading` are the versions (by
+    serial) whose end is awaited, `faults` what went wrong so far, `unlisted` the sources of a start whose failure no
+    version shows.
     """
 
     ticket: int | None
-    expected: int
+    sources: Sequence[Source]
+    leaving: Collection[Key] = ()
     descriptions: list[Description] = field(default_factory=list)
-    loading: dict[int, Key] = field(default_factory=dict)
+    loading: dict[int, tuple[Key, Source]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unlisted: list[Fault] = field(default_factory=list)
 
     @property
     def is_described(self) -> bool:
-        """True when every target has answered."""
-        return len(self.descriptions) == self.expected
+        """True when every source has answered."""
+        return len(self.descriptions) == len(self.sources)
 
 
 @dataclass(eq=False)
@@ -59,15 +60,21 @@ def cause_text(cause: dict[str, Any]) -> str:
 
 
 def duplicates(descriptions: Iterable[Description]) -> TargetError | None:
-    """The error that names two targets with the same version of a model, if there are such."""
+    """The error that names two sources with the same version of a model, if there are such."""
     owners: dict[Key, Description] = {}
     for description in descriptions:
         for model in description.models:
             key = (model["name"], model["version"])
             other = owners.setdefault(key, description)
             if other is not description:
-                return TargetError(
-                    f'{other.target} and {description.target} both have model "{key[0]}" version "{key[1]}"',
-                    "rename one with @samovar.model(name=...), or name one class with file.py:Class",
-                )
+                return _duplicate(key, other.source, description.source)
     return None
+
+
+def _duplicate(key: Key, one: Source, other: Source) -> TargetError:
+    if str(one) == str(other):
+        return TargetError(f"{one} is named twice", "name each target once")
+    cure = "rename one with @samovar.model(name=...), or name one class with file.py:Class"
+    if not (one.target.is_program and other.target.is_program):
+        cure = "rename one of the files, folders or classes"
+    return TargetError(f'{one} and {other} both have model "{key[0]}" version "{key[1]}"', cure)

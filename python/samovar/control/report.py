@@ -9,8 +9,9 @@ from samovar.config import ServerConfig
 from samovar.control.console import is_terminal, say
 from samovar.control.engine import Engine
 from samovar.control.example import curl_line
-from samovar.control.loads import Fault, Key, cause_text
+from samovar.control.loads import Fault, cause_text
 from samovar.control.ready_file import ReadyFile
+from samovar.repository.sources import Key
 
 __all__ = ["Report"]
 
@@ -45,6 +46,10 @@ class Report:
         else:
             self._engine.log("info", "loading", json.dumps({"model": name, "version": version}))
 
+    def remark(self, text: str) -> None:
+        """Something beside a model that whoever put it there may expect to be read."""
+        self._engine.log("warning", text, "{}")
+
     def failed(self, target: str, cause: dict[str, Any]) -> None:
         """A target cannot be served."""
         self._engine.log("error", f"{target} cannot be served", json.dumps({"target": target, **cause}))
@@ -59,7 +64,8 @@ class Report:
         keys = ("name", "version", "state", "cause")
         document = {
             "pid": os.getpid(),
-            "ports": {"http": addresses["http"]["port"], "grpc": None},
+            "ports": {"http": addresses["http"]["port"], "grpc": (addresses.get("grpc") or {}).get("port")},
+            "admin": addresses.get("admin"),
             "models": [{key: version[key] for key in keys} for version in versions],
         }
         self._write_ready_file(document)
@@ -85,7 +91,7 @@ class Report:
         self, http: dict[str, Any], versions: Sequence[dict[str, Any]], unlisted: Sequence[Fault]
     ) -> list[str]:
         serving = [version for version in versions if version["state"] != "failed"]
-        if not serving:
+        if not serving and versions:
             return []
         place = f"unix:{http['path']}" if http["path"] is not None else url(http)
         lines = [f"samovar serves {len(serving)} of {len(versions) + len(unlisted)} models at {place}"]
@@ -96,6 +102,8 @@ class Report:
             lines.append(
                 f"  exposed: whoever reaches {self._settings.host} can {extent} every model, without a password"
             )
+        if not serving:
+            return [*lines, "  put models into its folders and load them by name"]
         first = self._specifications.get((serving[0]["name"], serving[0]["version"]))
         return [*lines, "try:", f"  {curl_line(first, url(http), http['path'])}"] if first else lines
 

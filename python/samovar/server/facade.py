@@ -105,7 +105,8 @@ class Server:
         with os.fdopen(news, "rb") as pipe:
             content = pipe.read()
         started: dict[str, Any] = json.loads(content) if content else {}
-        if "models" in started and any(model["state"] != "failed" for model in started["models"]):
+        models = started.get("models")
+        if models is not None and (not models or any(model["state"] != "failed" for model in models)):
             return started
         self._end.detach()
         exit_code = self._process.end(_GRACE_S)

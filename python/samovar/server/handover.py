@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.config import Configuration, ServerConfig
+from samovar.config.declared import read_declared
 from samovar.repository.targets import Target
 
 __all__ = ["Handover", "command"]
@@ -30,9 +31,10 @@ class Handover:
     def write(self) -> int:
         """An inheritable descriptor of a file without a name that holds it all."""
         content: dict[str, Any] = {
-            "targets": [[str(target.path), target.name] for target in self.targets],
+            "targets": [[str(target.path), target.class_name, target.kind] for target in self.targets],
             "server": asdict(self.configuration.server),
-            "models": self.configuration.models,
+            "models": {name: declared.to_json() for name, declared in self.configuration.models.items()},
+            "file": None if self.configuration.file is None else str(self.configuration.file),
             "news": self.news,
             "lifeline": self.lifeline,
         }
@@ -51,8 +53,10 @@ class Handover:
         server: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content["server"].items()
         }
-        configuration = Configuration(ServerConfig(**server), content["models"])
-        targets = [Target(Path(path), name) for path, name in content["targets"]]
+        models = {name: read_declared(table, f"of [models.{name}]") for name, table in content["models"].items()}
+        own_file = None if content["file"] is None else Path(content["file"])
+        configuration = Configuration(ServerConfig(**server), models, own_file)
+        targets = [Target(Path(path), class_name, kind) for path, class_name, kind in content["targets"]]
         return cls(targets, configuration, content["news"], content["lifeline"])
 
 

@@ -79,7 +79,7 @@ def test_what_is_given_reaches_the_engine(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["serve", "ap.py"], 'samovar: target "ap.py" does not exist; Python files there: app.py\n'),
+        (["serve", "ap.py"], 'samovar: target "ap.py" does not exist; what can be served there: app.py\n'),
         (
             ["serve", "app.py", "--http-port", "http"],
             "samovar: setting \"http_port\" as an option is 'http'; it wants a whole number >= 0 and <= 65535\n",

@@ -2,140 +2,19 @@
 
 import json
 import os
-import queue
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from samovar.config import Configuration, ServerConfig
-from samovar.control import Controller
 from samovar.control.ready_file import ReadyFile
-from samovar.control.report import Report
 from samovar.errors import ConfigError, TargetError
-from samovar.repository.targets import Target
-
-CAUSE: dict[str, Any] = {
-    "message": "no weights",
-    "exception": "OSError",
-    "traceback": "",
-    "signal": None,
-    "stderr": [],
-    "next_step": "put them there",
-}
-
-
-class FakeEngine:
-    """A data plane whose versions are ready at once, or fail if their class is in `failing`."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, list[dict[str, Any]] | dict[str, Any]] = {}
-        self.failing: set[str] = set()
-        self.script: list[dict[str, Any]] = []
-        self.on_reply: Callable[[int, str | None], None] = lambda ticket, error: None
-        self.calls: list[tuple[Any, ...]] = []
-        self.deployed: list[dict[str, Any]] = []
-        self.replies: dict[int, str | None] = {}
-        self._versions: dict[tuple[str, str], dict[str, Any]] = {}
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._probes = self._serials = 0
-
-    def addresses(self) -> str:
-        return json.dumps({"http": {"host": "127.0.0.1", "port": 4711, "path": None}})
-
-    def probe(self, request: str) -> int:
-        self._probes += 1
-        question = json.loads(request)
-        found = self.files[Path(question["path"]).name]
-        body = cause = None
-        if isinstance(found, dict):
-            cause = found
-        else:
-            body = {"models": [model for model in found if question["class_name"] in (None, model["source"]["class"])]}
-        self._events.put({"kind": "described", "probe": self._probes, "body": body, "cause": cause})
-        return self._probes
-
-    def discard(self, probe: int) -> None:
-        self.calls.append(("discard", probe))
-
-    def deploy(self, spec: str) -> int:
-        version = json.loads(spec)
-        self.deployed.append(version)
-        failed = version["source"]["class"] in self.failing
-        self._enter(version["name"], version["version"], "failed" if failed else "ready", CAUSE if failed else None)
-        entered = self._versions[version["name"], version["version"]]
-        self._events.put({"kind": "version", **entered})
-        return int(entered["serial"])
-
-    def declare_failed(self, name: str, version: str, cause: str) -> None:
-        assert json.loads(cause).keys() == CAUSE.keys()
-        self._enter(name, version, "failed", json.loads(cause))
-
-    def _enter(self, name: str, version: str, state: str, cause: Any) -> None:
-        self._serials += 1
-        entered = {"serial": self._serials, "name": name, "version": version, "state": state, "cause": cause}
-        self._versions[name, version] = entered
-
-    def retire(self, name: str, version: str) -> bool:
-        self.calls.append(("retire", name, version))
-        version_of = self._versions.pop((name, version), None)
-        if version_of is not None:
-            self._events.put({"kind": "version", **version_of, "state": "unloaded"})
-        return version_of is not None
-
-    def versions(self) -> str:
-        return json.dumps(list(self._versions.values()))
-
-    def next_event(self, timeout_s: float | None) -> str | None:
-        try:
-            return json.dumps(self._events.get(timeout=5 if timeout_s is None else timeout_s))
-        except queue.Empty:
-            assert timeout_s is not None, "the control loop waits for an event that never comes"
-            return None
-
-    def reply(self, ticket: int, error: str | None) -> None:
-        self.replies[ticket] = None if error is None else json.loads(error)["message"]
-        self.on_reply(ticket, error)
-        self._next()
-
-    def mark_started(self) -> None:
-        self.calls.append(("started",))
-        self._next()
-
-    def _next(self) -> None:
-        self._events.put(self.script.pop(0) if self.script else {"kind": "stop"})
-
-    def stop(self) -> None:
-        self.calls.append(("stop",))
-
-    def log(self, level: str, message: str, fields: str) -> None:
-        assert isinstance(json.loads(fields), dict)
-
-
-def described(name: str, version: str = "1", **options: Any) -> dict[str, Any]:
-    spec = {"name": "x", "datatype": "FP32", "dims": [2]}
-    return {
-        "name": name,
-        "version": version,
-        "runtime": "python",
-        "source": {"path": "/a", "class": name.title(), "is_async": False},
-        "inputs": [spec],
-        "outputs": [spec],
-        "batch_axis": True,
-        "options": options,
-    }
+from unit.python.fake_engine import CAUSE, FakeEngine, described, run
 
 
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()
-
-
-def run(engine: FakeEngine, *targets: str, models: dict[str, dict[str, Any]] | None = None, **settings: Any) -> int:
-    server = ServerConfig(**settings)
-    found = [Target(Path("/") / text.partition(":")[0], text.partition(":")[2] or None) for text in targets]
-    return Controller(engine, Configuration(server, models or {}), found, Report(engine, server)).run()
 
 
 def test_every_model_is_loaded_and_the_probe_becomes_the_first(
@@ -198,7 +77,7 @@ def test_a_start_of_which_nothing_loads_ends_with_the_causes(
         (
             "samovar: no target could be loaded:\n"
             "  /bad.py: no weights; put them there\n"
-            '  model "one" version "1": no weights; put them there\n'
+            '  /a.py: model "one" version "1": no weights; put them there\n'
         ),
     )
     assert [len(document["models"]) for document in documents] == [2]
@@ -335,7 +214,7 @@ def test_a_load_that_fails_is_told_to_the_client(engine: FakeEngine) -> None:
 
     engine.on_reply = break_it
     assert run(engine, "a.py") == 0
-    assert engine.replies == {1: None, 2: "/a.py: no weights; put them there"}
+    assert engine.replies == {1: None, 2: "/a.py:One: no weights; put them there"}
     assert [(v["name"], v["state"]) for v in json.loads(engine.versions())] == [("one", "ready")], "no phantom"
 
 
@@ -370,7 +249,7 @@ def test_an_unload_retires_every_version(engine: FakeEngine) -> None:
     engine.files = {"a.py": [described("one"), described("one", "2"), described("two")]}
     engine.script = [{"kind": "unload", "ticket": 1, "name": "one"}, {"kind": "unload", "ticket": 2, "name": "one"}]
     assert run(engine, "a.py") == 0
-    assert engine.replies == {1: None, 2: 'no target of this engine has a model "one"'}
+    assert engine.replies == {1: None, 2: None}
     assert [version["name"] for version in json.loads(engine.versions())] == ["two"]
 
 
@@ -397,7 +276,7 @@ def test_an_unload_answers_a_load_that_it_overtakes(engine: FakeEngine) -> None:
 
     engine.deploy = hold  # type: ignore[method-assign] # a slow load
     assert run(engine, "a.py", "b.py") == 0
-    assert engine.replies == {1: 'model "two" version "1": it was unloaded meanwhile', 2: None}
+    assert engine.replies == {1: '/b.py:Two: model "two" version "1": it was unloaded meanwhile', 2: None}
 
 
 def test_a_version_that_comes_back_does_not_answer_for_a_newer_load(engine: FakeEngine) -> None:
@@ -414,4 +293,4 @@ def test_a_version_that_comes_back_does_not_answer_for_a_newer_load(engine: Fake
 
     engine.deploy = hold  # type: ignore[method-assign] # a load that fails after the old version was restarted
     assert run(engine, "a.py") == 0
-    assert engine.replies == {1: 'model "one" version "1": no weights; put them there'}
+    assert engine.replies == {1: '/a.py:One: model "one" version "1": no weights; put them there'}

@@ -107,7 +107,7 @@ def test_a_file_in_a_package_is_imported_as_its_module(package: Path) -> None:
 def test_a_class_of_a_module_in_a_package_is_found_by_its_file(package: Path) -> None:
     module = import_file(package / "served.py")
     target = _target_of(module.M)
-    assert (target.path, target.name) == (package / "served.py", "M")
+    assert (target.path, target.class_name) == (package / "served.py", "M")
     assert import_file(target.path) is module
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import samovar
 from samovar.config import Configuration, ServerConfig
+from samovar.config.declared import Declared
 from samovar.errors import ConfigError, ServerError, TargetError
 from samovar.repository.targets import Target
 from samovar.server.engine import _bind_error
@@ -22,8 +23,8 @@ class Top:
 def test_what_is_handed_over_arrives_whole() -> None:
     settings = ServerConfig(http_port=0, allowed_hosts=("a", "b"), ready_file="/run/ready")
     handover = Handover(
-        [Target(Path("/a:b.py")), Target(Path("/a.py"), "Stn")],
-        Configuration(settings, {"stn": {"instances": 2}}),
+        [Target(Path("/a:b.py")), Target(Path("/a.py"), "Stn"), Target(Path("/m"), kind="repository")],
+        Configuration(settings, {"stn": Declared({"instances": 2}, batch_axis=True)}, Path("/etc/samovar.toml")),
         8,
         9,
     )

@@ -5,14 +5,18 @@ from pathlib import Path
 import pytest
 
 from samovar.errors import TargetError
-from samovar.repository.targets import Target, parse_target
+from samovar.repository.sources import Source
+from samovar.repository.targets import Target, file_identity, parse_target
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("app.py", "plates.py", "weights.bin"):
         (tmp_path / name).touch()
-    (tmp_path / "models").mkdir()
+    for name in ("models/stn/1", "models/lprnet", "empty"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "models/stn/1/model.py").touch()
+    (tmp_path / "models/lprnet/model.py").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -20,7 +24,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_and_a_class_of_it(folder: Path) -> None:
     assert parse_target("app.py") == Target(folder / "app.py")
     assert parse_target("./app.py:Stn") == Target(folder / "app.py", "Stn")
-    assert parse_target(str(folder / "app.py")).question("Stn")["class_name"] == "Stn"
 
 
 def test_a_colon_may_be_part_of_a_path(folder: Path) -> None:
@@ -30,18 +33,33 @@ def test_a_colon_may_be_part_of_a_path(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("models", "repository"),
+        ("models/", "repository"),
+        ("models/stn", "model"),
+        ("models/stn/.", "model"),
+        ("models/lprnet", "model"),
+        ("models/stn/..", "repository"),
+        ("empty", "repository"),
+    ],
+)
+def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: str) -> None:
+    target = parse_target(text)
+    assert target.kind == kind
+    assert target.path.name in ("models", "stn", "lprnet", "empty")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ap.py", 'target "ap.py" does not exist; Python files there: app.py'),
-        ("ap.py:Stn", 'target "ap.py" does not exist; Python files there: app.py'),
-        ("zzz", 'target "zzz" does not exist; Python files there: app.py, plates.py'),
+        ("ap.py", 'target "ap.py" does not exist; what can be served there: app.py'),
+        ("ap.py:Stn", 'target "ap.py" does not exist; what can be served there: app.py'),
+        ("modls", 'target "modls" does not exist; what can be served there: models'),
+        ("zzz", 'target "zzz" does not exist; what can be served there: app.py, models, plates.py'),
         ("none/app.py", 'target "none/app.py" does not exist; there is no folder "none"'),
-        ("models/app.py", 'target "models/app.py" does not exist; there are no Python files in "{folder}/models"'),
-        ("models", 'target "models" is a folder; name a Python file (.py) in it'),
-        (
-            "weights.bin",
-            "weights.bin has no format that is served; give a Python file (.py) with decorated classes",
-        ),
+        ("empty/app.py", 'target "empty/app.py" does not exist; nothing in "{folder}/empty" can be served'),
+        ("models:Stn", 'target "models:Stn" names a class of a folder; write models to serve its models'),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),
         ("app.py:", 'target "app.py:" names the class ""; write file.py or file.py:Class'),
     ],
@@ -50,6 +68,25 @@ def test_what_cannot_be_a_target_is_told(folder: Path, text: str, message: str) 
     with pytest.raises(TargetError) as caught:
         parse_target(text)
     assert str(caught.value) == message.format(folder=folder)
+
+
+def test_a_file_of_no_format_is_refused(folder: Path) -> None:
+    with pytest.raises(TargetError, match=r"weights\.bin"):
+        parse_target("weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("path", "identity"),
+    [
+        ("/a/net.onnx", ("net", "1")),
+        ("/a/net.v2.onnx", ("net.v2", "1")),
+        ("/a/stn/model.onnx", ("stn", "1")),
+        ("/a/stn/3/model.onnx", ("stn", "3")),
+        ("/a/stn/blue/model.pt", ("blue", "1")),
+    ],
+)
+def test_a_file_that_names_no_model_is_named_by_its_path(path: str, identity: tuple[str, str]) -> None:
+    assert file_identity(Path(path)) == identity
 
 
 @pytest.mark.parametrize(
@@ -63,4 +100,4 @@ def test_what_cannot_be_a_target_is_told(folder: Path, text: str, message: str) 
     ],
 )
 def test_a_target_without_description_has_a_name_that_fits(target: Target, name: str) -> None:
-    assert target.placeholder == name
+    assert Source(target, target.path, target.class_name).key == (name, "1")

@@ -1,0 +1,61 @@
+"""Where every version that the engine lists has come from."""
+
+from collections.abc import Collection
+
+from samovar.repository.folders import Stamp
+from samovar.repository.sources import Key, Source
+
+__all__ = ["Origins"]
+
+
+class Origins:
+    """The source of each version; failed ones, and those that a client has unloaded, included."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Key, Source] = {}
+        self._placeholders: set[Key] = set()  # sources that could not be described, under names made up for them
+        self._stamps: dict[Key, Stamp] = {}  # of the files that a version was ready with
+
+    @property
+    def names(self) -> set[str]:
+        """Every model."""
+        return {name for name, _ in self._sources}
+
+    def files(self, name: str) -> list[Source]:
+        """The sources of a model that were named as files."""
+        return [source for key, source in self._sources.items() if key[0] == name and source.folder is None]
+
+    def of_folders(self, name: str) -> set[Key]:
+        """The versions of a model that came from folders."""
+        return {key for key, source in self._sources.items() if key[0] == name and source.folder is not None}
+
+    def owner(self, key: Key, source: Source) -> Source | None:
+        """The source of another target that has this version, if there is one."""
+        found = self._sources.get(key)
+        return None if found is None or found.target == source.target else found
+
+    def enter(self, key: Key, source: Source, *, is_placeholder: bool = False) -> None:
+        """Remember where a version comes from."""
+        self._sources[key] = source
+        (self._placeholders.add if is_placeholder else self._placeholders.discard)(key)
+
+    def mended(self, source: Source, described: Collection[Key]) -> list[Key]:
+        """Forget what stood for a source until it could be described, unless that is one of its models."""
+        stale = [key for key in self._placeholders if self._sources[key] == source and key not in described]
+        for key in stale:
+            self.leave(key)
+        return stale
+
+    def leave(self, key: Key) -> None:
+        """Forget a version."""
+        self._sources.pop(key, None)
+        self._stamps.pop(key, None)
+        self._placeholders.discard(key)
+
+    def loaded(self, key: Key, source: Source) -> None:
+        """A version is ready with the files that its source had."""
+        self._stamps[key] = source.stamp
+
+    def is_current(self, source: Source) -> bool:
+        """True for a folder's version that was ready with the very files that are there; of other files who knows."""
+        return source.folder is not None and self._stamps.get(source.key) == source.stamp

@@ -1,0 +1,98 @@
+"""What samovar.toml says of a source: the engine's own file, above the one that lies beside the model.
+
+Beside the file `dir/net.pt` that is `dir/samovar.toml`, with the keys of a model or with `[models.net]`; in a
+repository `<model>/samovar.toml`, with the keys of that model. It is read at every load.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from samovar.config import Configuration
+from samovar.config.declared import Declared, read_declared
+from samovar.config.layers import read_toml
+from samovar.config.options import SERVER_OPTIONS
+from samovar.errors import ConfigError
+from samovar.repository.folders import CONFIG, TRITON_CONFIG
+from samovar.repository.sources import Source
+from samovar.runtimes import Question
+
+__all__ = ["notes", "options_of", "question_of"]
+
+_NOT_OF_A_PROGRAM = ("inputs", "outputs", "batch_axis")
+
+
+def question_of(source: Source, configuration: Configuration) -> Question:
+    """What a worker is asked about a source. Raises ConfigError for a samovar.toml that does not fit."""
+    if source.name is None:
+        return Question(source.path, source.class_name)  # what its models are called is not known yet
+    declared = configuration.model(source.name).over(_beside(source, configuration))
+    return Question(source.path, source.class_name, source.name, source.version, declared)
+
+
+def options_of(source: Source, model: dict[str, Any], configuration: Configuration) -> dict[str, Any]:
+    """The options of a described model as the engine reads them. Raises ConfigError where they contradict it."""
+    declared = configuration.model(model["name"])
+    if source.name is None:
+        _check_program(model["name"], declared)
+    return configuration.model_options(model["name"], model["options"], batch_axis=model["batch_axis"])
+
+
+def notes(source: Source, configuration: Configuration) -> list[str]:
+    """What lies beside a source and is not read, for the log."""
+    found = []
+    file = _file(source, configuration)
+    if file is not None and _is_of_an_engine(read_toml(file)):
+        found.append(f"{file} has settings of an engine and is not read; name it with --config, or start in its folder")
+    if source.folder is not None and (source.folder / TRITON_CONFIG).is_file():
+        found.append(f"{source.folder / TRITON_CONFIG} is not read; what it says belongs into {CONFIG} beside it")
+    return found
+
+
+def _beside(source: Source, configuration: Configuration) -> Declared:
+    file = _file(source, configuration)
+    content = {} if file is None else read_toml(file)
+    if file is None or _is_of_an_engine(content):
+        return Declared()
+    if source.folder is None and "models" in content:
+        return _table_of(source, content, file)
+    if "models" in content:
+        raise ConfigError(f'"models" in {file} names models', "write the keys of this one at the top of that file")
+    return read_declared(content, f"in {file}")
+
+
+def _table_of(source: Source, content: dict[str, Any], file: Path) -> Declared:
+    """`[models.<name>]` of a file that may be there for several models."""
+    others = [key for key in content if key != "models"]
+    if others:
+        raise ConfigError(
+            f'setting "{others[0]}" in {file} stands beside [models]', "move it into the table of its model"
+        )
+    tables = content["models"]
+    table = tables.get(source.name, {}) if isinstance(tables, dict) else None
+    if not isinstance(table, dict):
+        raise ConfigError(f'"models" in {file} is no table', f"write [models.{source.name}] and its keys below")
+    return read_declared(table, f"of [models.{source.name}] in {file}")
+
+
+def _file(source: Source, configuration: Configuration) -> Path | None:
+    """The samovar.toml beside a source, unless that is the engine's own; a program says these things itself."""
+    if source.name is None:
+        return None
+    file = (source.folder or source.path.parent) / CONFIG
+    own = configuration.file
+    return None if not file.is_file() or (own is not None and own.samefile(file)) else file
+
+
+def _is_of_an_engine(content: dict[str, Any]) -> bool:
+    """A file for another start of the engine may lie beside a model."""
+    return not SERVER_OPTIONS.keys().isdisjoint(content)
+
+
+def _check_program(name: str, declared: Declared) -> None:
+    """A class says in its annotations what a model file may leave open; and its threads are its own."""
+    said = [key for key in _NOT_OF_A_PROGRAM if getattr(declared, key) is not None]
+    said += ["threads"] if declared.options.get("threads") is not None else []
+    if said:
+        raise ConfigError(
+            f'[models.{name}] sets "{said[0]}", but the model is a Python class', "remove it: the class itself says it"
+        )
