@@ -158,7 +158,7 @@ class Controller:
     ) -> dict[str, Any] | None:
         """The version's specification, or None where it is refused."""
         key = (model["name"], model["version"])
-        origin = replace(source, class_name=model["source"]["class"]) if source.name is None else source
+        origin = replace(source, class_name=model["source"].get("class")) if source.name is None else source
         try:
             spec = {**model, "options": self._options(key, source, model), "probe": probe}
             serial = self._engine.deploy(json.dumps(spec))

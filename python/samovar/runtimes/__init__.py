@@ -17,7 +17,10 @@ __all__ = ["Arrays", "LoadedModel", "Question", "Runtime", "runtime_for", "runti
 
 Arrays = Sequence[Any]
 
-_MODULES = {"python": "samovar.runtimes.python"}
+_MODULES = {
+    "python": "samovar.runtimes.python",
+    "onnx": "samovar.runtimes.onnx",
+}
 
 
 @dataclass(frozen=True)
@@ -96,4 +99,7 @@ def runtime_for(path: Path) -> Runtime:
         runtime = runtime_named(name)
         if runtime.recognise(path):
             return runtime
-    raise TargetError(f"{path.name} has no format that is served", "give a Python file (.py) with decorated classes")
+    raise TargetError(
+        f"{path.name} has no format that is served",
+        "give an ONNX model (.onnx), or a Python file (.py) with decorated classes",
+    )

@@ -60,6 +60,13 @@ def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: st
         ("none/app.py", 'target "none/app.py" does not exist; there is no folder "none"'),
         ("empty/app.py", 'target "empty/app.py" does not exist; nothing in "{folder}/empty" can be served'),
         ("models:Stn", 'target "models:Stn" names a class of a folder; write models to serve its models'),
+        (
+            "weights.bin",
+            (
+                "weights.bin has no format that is served; "
+                "give an ONNX model (.onnx), or a Python file (.py) with decorated classes"
+            ),
+        ),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),
         ("app.py:", 'target "app.py:" names the class ""; write file.py or file.py:Class'),
     ],

@@ -1,0 +1,60 @@
+"""What a file that is not of its suffix's format seems to be, by its first bytes."""
+
+from pathlib import Path
+
+from samovar.errors import TargetError
+
+__all__ = ["foreign"]
+
+_HEAD = 512
+_AGAIN = "fetch the file again"
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS to the file", "run: git lfs pull"),
+    (b"PK\x03\x04", "a zip archive (of PyTorch, Keras or another)", "unpack it, or give it the suffix of its format"),
+    (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip, or with tar -xzf"),
+    (b"BZh", "compressed by bzip2", "unpack it with bunzip2"),
+    (b"\xfd7zXZ\x00", "compressed by xz", "unpack it with unxz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it with unzstd"),
+    (b"\x89HDF\r\n", "an HDF5 file (of Keras, often)", "export the model to ONNX"),
+    (b"\x93NUMPY", "a numpy array", "give the file of the model"),
+    (b"GGUF", "a GGUF file", "export the model to ONNX"),
+    (b"\x7fELF", "a native library or program", "give the file of the model"),
+    (b"%PDF", "a PDF document", "give the file of the model"),
+)
+_PAGES = (b"<!doctype html", b"<html")
+
+
+def foreign(path: Path) -> TargetError | None:
+    """The error for a file whose first bytes are those of something else; None where they say nothing.
+
+    Raises TargetError where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise TargetError(f"{path} cannot be read: {error.strerror}", "correct its permissions") from error
+    found = _kind(head)
+    return TargetError(f"{path.name} is {found[0]}", found[1]) if found is not None else None
+
+
+def _kind(head: bytes) -> tuple[str, str] | None:
+    """What it seems to be, and the cure."""
+    if not head:
+        return "empty", _AGAIN
+    for start, kind, cure in _STARTS:
+        if head.startswith(start):
+            return kind, cure
+    if head.lstrip().lower().startswith(_PAGES):
+        return "an HTML page: what a server sent in place of the file", f"{_AGAIN}; its address may want a login"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a Python pickle", "write a Python class that loads it, and export the model where you can"
+    if head[257:262] == b"ustar":
+        return "a tar archive", "unpack it with tar -xf"
+    if _is_text(head):
+        return f"a text that begins with {head[:20].decode('utf-8', 'replace')!r}", "give the file of the model"
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)

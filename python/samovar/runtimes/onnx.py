@@ -1,0 +1,265 @@
+"""Runtime of ONNX files, by onnxruntime on the processor."""
+
+import mmap
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from samovar.errors import LoadError, TargetError, text_of
+from samovar.runtimes import Question
+from samovar.runtimes.contents import foreign
+from samovar.runtimes.files import check_options, describe
+from samovar.runtimes.protobuf import BrokenMessageError, fields, first
+from samovar.runtimes.tensors import FileTensor, signature_of
+from samovar.types import Datatype, Signature
+
+__all__ = ["IMPORTS", "inspect", "load", "recognise"]
+
+IMPORTS = ("numpy", "onnxruntime")
+
+_DATATYPES = {f"tensor({datatype.numpy_name})": datatype for datatype in Datatype} | {
+    "tensor(float)": Datatype.FP32,
+    "tensor(double)": Datatype.FP64,
+    "tensor(string)": Datatype.BYTES,
+}
+_BFLOAT16 = 16  # TensorProto.BFLOAT16
+_FATAL = 4  # onnxruntime's severities; what is less comes as an exception too
+# Field numbers of onnx.proto: ModelProto, GraphProto, ValueInfoProto, TypeProto, TypeProto.Tensor.
+_IR_VERSION, _GRAPH = 1, 7
+_INPUT, _OUTPUT = 11, 12
+_NAME, _TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
+
+
+def recognise(path: Path) -> bool:
+    """Files with the suffix .onnx."""
+    return path.suffix == ".onnx"
+
+
+def inspect(question: Question) -> list[dict[str, Any]]:
+    """Describe the model of a file: names, datatypes, shapes and batch axis are its own. Raises TargetError."""
+    path = question.path
+    shapeless = _shapeless(path)
+    session = _session(path, threads=1, optimized=False)
+    inputs = [_tensor(path, "input", value, shapeless) for value in session.get_inputs()]
+    outputs = [_tensor(path, "output", value, shapeless) for value in session.get_outputs()]
+    _refuse_mixture(path, {tensor.datatype for tensor in (*inputs, *outputs)})
+    signature = signature_of(path.name, inputs, outputs, question.declared)
+    return [describe(question, "onnx", signature, question.declared.options, IMPORTS)]
+
+
+def load(spec: dict[str, Any]) -> "OnnxModel":
+    """Load a version for the processor. Raises TargetError, ConfigError or LoadError."""
+    path = Path(spec["source"]["path"])
+    check_options(path, spec["options"])
+    session = _session(path, threads=spec["options"]["threads"], optimized=True)
+    signature = Signature.from_json(spec)
+    for wanted, found in ((signature.inputs, session.get_inputs()), (signature.outputs, session.get_outputs())):
+        if [tensor.name for tensor in wanted] != [value.name for value in found]:
+            raise LoadError(f"{path} has other inputs or outputs than when it was inspected", "load the model again")
+    return OnnxModel(session, signature)
+
+
+class OnnxModel:
+    """One session of onnxruntime."""
+
+    is_async = False
+
+    def __init__(self, session: Any, signature: Signature) -> None:
+        self._session = session
+        self._inputs = [tensor.name for tensor in signature.inputs]
+        self._outputs = [tensor.name for tensor in signature.outputs]
+        self._texts = [tensor.name for tensor in signature.inputs if tensor.datatype is Datatype.BYTES]
+        has_bfloat = any(tensor.datatype is Datatype.BF16 for tensor in (*signature.inputs, *signature.outputs))
+        self._run: Callable[[dict[str, Any]], Any] = self._run_values if has_bfloat else self._run_arrays
+
+    def start(self) -> None:
+        """There is nothing left to do."""
+
+    def close(self) -> None:
+        """The session ends with its last reference."""
+
+    def predict(self, inputs: list[Any]) -> Any:
+        """Run one call; the outputs in the order of the signature. Raises what onnxruntime raises."""
+        named = dict(zip(self._inputs, inputs, strict=True))
+        for name in self._texts:
+            named[name] = _decoded(name, named[name])
+        return self._run(named)
+
+    def _run_arrays(self, inputs: dict[str, Any]) -> Any:
+        return self._session.run(self._outputs, inputs)
+
+    def _run_values(self, inputs: dict[str, Any]) -> list[Any]:
+        """As `_run_arrays`, where there is bfloat16: only values of onnxruntime's own can carry it."""
+        values = {name: _value(array) for name, array in inputs.items()}
+        return [_array(value) for value in self._session.run_with_ort_values(self._outputs, values)]
+
+
+def _session(path: Path, *, threads: int, optimized: bool) -> Any:
+    """A session on the processor; one that only tells its tensors needs no optimisation."""
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    # Threads that spin for work would take the processor from the other instances.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _refusal(path, text_of(error), ort.__version__) from error
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise TargetError(
+            f"ONNX files need onnxruntime, which cannot be imported: {text_of(error)}", "run: pip install onnxruntime"
+        ) from error
+    onnxruntime.set_default_logger_severity(_FATAL)  # it warns of machines without a GPU
+    return onnxruntime
+
+
+def _tensor(path: Path, kind: str, value: Any, shapeless: set[str]) -> FileTensor:
+    datatype = _DATATYPES.get(value.type)
+    if datatype is None:
+        raise TargetError(
+            f'{kind} "{value.name}" of {path.name} is {value.type}, no tensor that can be sent', _cure(value)
+        )
+    # onnxruntime says [] of a scalar and of a tensor of any rank.
+    is_known = value.shape != [] or value.name not in shapeless
+    return FileTensor(value.name, datatype, tuple(value.shape) if is_known else None)
+
+
+def _refuse_mixture(path: Path, datatypes: set[Datatype | None]) -> None:
+    """Onnxruntime takes bfloat16 in values of its own alone, and makes no such value of text."""
+    if {Datatype.BF16, Datatype.BYTES} <= datatypes:
+        raise TargetError(
+            f"{path.name} has both bfloat16 and string tensors, which onnxruntime cannot take in one call",
+            "cast to float32 in the model",
+        )
+
+
+def _cure(value: Any) -> str:
+    if value.type.startswith("seq(map("):
+        return 'export probabilities as a tensor: skl2onnx has options={"zipmap": False}'
+    if value.type.startswith("tensor("):
+        return f"cast it to one of {', '.join(datatype.name for datatype in Datatype)} in the model"
+    return "export the model with tensors alone: no sequence, map, optional or sparse tensor"
+
+
+def _shapeless(path: Path) -> set[str]:
+    """Inputs and outputs whose shape the file does not say. Raises TargetError for what is no whole ONNX file."""
+    fault = foreign(path)
+    if fault is not None:
+        raise TargetError(f"{fault.message}, no ONNX model", fault.next_step)
+    with path.open("rb") as file:
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return _names_without_shape(content)
+    except BrokenMessageError as broken:
+        if broken.missing and content[0] == _IR_VERSION << 3:
+            raise TargetError(
+                f"{path.name} is cut off: {len(content)} bytes, at least {broken.missing} more are announced",
+                "fetch or export the file again",
+            ) from None
+        raise TargetError(f"{path.name} is no ONNX model", "give the file that an exporter wrote") from None
+
+
+def _names_without_shape(content: memoryview) -> set[str]:
+    graph = first(content, _GRAPH)
+    if graph is None:
+        raise BrokenMessageError
+    names = set()
+    for number, value in fields(graph):
+        if number in (_INPUT, _OUTPUT) and not isinstance(value, int):
+            kind = first(value, _TYPE)
+            tensor = None if kind is None else first(kind, _TENSOR_TYPE)
+            if tensor is None or first(tensor, _SHAPE) is None:
+                names.add(bytes(first(value, _NAME) or b"").decode("utf-8", "replace"))
+    return names
+
+
+def _refusal(path: Path, text: str, version: str) -> TargetError:
+    """Why onnxruntime does not take a file."""
+    for pattern, fault, cure in _FAULTS:
+        found = re.search(pattern, text)
+        if found:
+            words = {"file": path.name, "version": version, **found.groupdict()}
+            return TargetError(fault.format(**words), cure.format(**words))
+    plain = re.sub(
+        r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?(Exception during \w+: )?", "", text
+    )
+    plain = re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", plain).strip()
+    return TargetError(
+        f"onnxruntime {version} cannot load {path.name}: {plain}",
+        "check the file with onnx.checker, or export it again",
+    )
+
+
+_NEWER = "upgrade onnxruntime (it is {version}), or export for an older opset"
+_CUSTOM = (
+    "{file} uses operators of {domain}, which onnxruntime does not have",
+    "export the model without custom operators",
+)
+_FAULTS = (
+    (r"Opset (?P<opset>\d+) is under development", "{file} is of opset {opset}, newer than onnxruntime knows", _NEWER),
+    (
+        r"Unsupported model IR version: (?P<ir>\d+)",
+        "{file} is of IR version {ir}, newer than onnxruntime knows",
+        _NEWER,
+    ),
+    (r"No opset import for domain '(?P<domain>[^']*)'", *_CUSTOM),
+    (r"(?P<domain>[\w.]+):\w+\(-?\d+\) is not a registered function", *_CUSTOM),
+    (
+        r"No Op registered for (?P<operator>\S+)",
+        "{file} uses the operator {operator}, which onnxruntime {version} does not have",
+        "upgrade onnxruntime, or export for an older opset and without custom operators",
+    ),
+    (
+        r"Could not find an implementation for (?P<operator>\S+)\(",
+        "{file} uses the operator {operator} with a datatype that onnxruntime {version} does not run on the processor",
+        "export the model with float32",
+    ),
+    (
+        r'External data path does not exist: "(?P<data>[^"]*)"',
+        "the weights of {file} are in {data}, which does not exist",
+        "put that file there: it belongs to the model",
+    ),
+)
+
+
+def _decoded(name: str, array: Any) -> Any:
+    """ONNX strings are texts; onnxruntime would send bytes as b'...'. Raises ValueError."""
+    texts = array.ravel()  # a copy only if it must be; the next line makes the new array
+    decoded = texts.copy()
+    for index, element in enumerate(texts.tolist()):
+        try:
+            decoded[index] = element if isinstance(element, str) else element.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f'element {index} of input "{name}" is not UTF-8, as ONNX strings are: {error}') from None
+    return decoded.reshape(array.shape)
+
+
+def _value(array: Any) -> Any:
+    from onnxruntime import OrtValue
+
+    if array.dtype.name == "bfloat16":
+        return OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+    return OrtValue.ortvalue_from_numpy(array)
+
+
+def _array(value: Any) -> Any:
+    if value.element_type() != _BFLOAT16:
+        return value.numpy()
+    import ctypes
+
+    import ml_dtypes
+    import numpy as np
+
+    shape = value.shape()
+    source = (ctypes.c_uint16 * int(np.prod(shape))).from_address(value.data_ptr())
+    return np.array(source, np.uint16).view(ml_dtypes.bfloat16).reshape(shape)

@@ -1,0 +1,420 @@
+"""What is read from an ONNX file, what its calls give, and what is told of one that cannot be served."""
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import models
+from samovar.config import Configuration, ServerConfig
+from samovar.config.declared import Declared, read_declared
+from samovar.errors import ConfigError, LoadError, TargetError
+from samovar.runtimes import Question, runtime_for
+from samovar.runtimes.onnx import inspect, load
+from samovar.types import Datatype
+
+KINDS = {
+    "FLOAT": "FP32", "DOUBLE": "FP64", "FLOAT16": "FP16", "BFLOAT16": "BF16", "BOOL": "BOOL", "STRING": "BYTES",
+    "INT8": "INT8", "INT16": "INT16", "INT32": "INT32", "INT64": "INT64",
+    "UINT8": "UINT8", "UINT16": "UINT16", "UINT32": "UINT32", "UINT64": "UINT64",
+}  # fmt: skip
+
+
+def described(path: Path, **declared: Any) -> dict[str, Any]:
+    (description,) = inspect(Question(path, declared=read_declared(declared, "in samovar.toml")))
+    return description
+
+
+def calls(path: Path, *inputs: Any) -> list[Any]:
+    """The outputs of one call, as a worker would make it."""
+    description = described(path)
+    options = Configuration(ServerConfig()).model_options("m", {}, batch_axis=description["batch_axis"])
+    model = load({**description, "options": options})
+    model.start()
+    outputs: list[Any] = list(model.predict(list(inputs)))
+    model.close()
+    return outputs
+
+
+def test_a_file_is_described_whole(tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "double.onnx")
+    assert runtime_for(path).inspect(Question(path)) == [
+        {
+            "name": "double",
+            "version": "1",
+            "runtime": "onnx",
+            "source": {"path": str(path)},
+            "inputs": [{"name": "x", "datatype": "FP32", "dims": [3]}],
+            "outputs": [{"name": "output", "datatype": "FP32", "dims": [3]}],
+            "batch_axis": True,
+            "options": {},
+            "imports": ["numpy", "onnxruntime"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("stn.onnx", "stn"), ("stn/model.onnx", "stn"), ("stn/3/model.onnx", "stn"), ("a-b.1/3/lpr.onnx", "lpr")],
+)
+def test_a_model_is_named_by_its_file_or_folder(tmp_path: Path, place: str, name: str) -> None:
+    assert described(models.scale(tmp_path / place))["name"] == name
+
+
+def test_a_folder_names_model_and_version(tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "model.onnx")
+    (found,) = inspect(Question(path, name="stn", version="3"))
+    assert (found["name"], found["version"]) == ("stn", "3")
+
+
+@pytest.mark.parametrize(("kind", "datatype"), KINDS.items())
+def test_every_datatype_is_read_and_runs(tmp_path: Path, kind: str, datatype: str) -> None:
+    path = models.echo(tmp_path / "m.onnx", kind)
+    assert described(path)["inputs"] == [{"name": "x", "datatype": datatype, "dims": [-1]}]
+    if kind == "STRING":
+        (output,) = calls(path, np.array([["ä".encode(), "b"], [b"", b"d"]], object))
+        assert output.tolist() == [["ä", "b"], ["", "d"]]
+        return
+    dtype = np.dtype(Datatype[datatype].numpy_name) if datatype != "BF16" else np.dtype(ml_dtypes.bfloat16)
+    for shape in ((2, 3), (0, 3)):
+        array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+        array.flags.writeable = False
+        (output,) = calls(path, array)
+        assert (output.dtype, output.shape, output.tobytes()) == (array.dtype, shape, array.tobytes())
+        assert output.flags.c_contiguous
+
+
+def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
+    path = models.sums(tmp_path / "sums.onnx")
+    found = described(path)
+    assert [tensor["name"] for tensor in found["inputs"]] == ["a", "b"]
+    assert [tensor["name"] for tensor in found["outputs"]] == ["total", "difference"]
+    assert found["batch_axis"]
+    one, two = np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)
+    total, difference = calls(path, one, two)
+    assert (total == 3).all()
+    assert (difference == -1).all()
+
+
+def test_weights_in_a_file_beside_it_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = models.large(tmp_path / "large.onnx")
+    assert path.with_suffix(".weights").stat().st_size > path.stat().st_size
+    monkeypatch.chdir("/")
+    (output,) = calls(path, np.zeros((1, 4_000), np.float32))
+    assert output[0, -1] == 3_999
+
+
+def test_a_constant_that_old_exporters_list_as_an_input_is_none(tmp_path: Path) -> None:
+    nodes = [models.node("Add", ["x", "w"], ["output"])]
+    inputs = [("x", "FLOAT", ("batch", 2)), ("w", "FLOAT", (2,))]
+    weights = {"w": np.array([1, 2], np.float32)}
+    path = models.write(tmp_path / "m.onnx", nodes, inputs, [("output", "FLOAT", ("batch", 2))], weights)
+    assert [tensor["name"] for tensor in described(path)["inputs"]] == ["x"]
+
+
+def test_a_model_without_inputs_runs(tmp_path: Path) -> None:
+    weights = {"c": np.array([1, 2], np.float32)}
+    nodes = [models.node("Identity", ["c"], ["output"])]
+    path = models.write(tmp_path / "m.onnx", nodes, [], [("output", "FLOAT", (2,))], weights)
+    found = described(path)
+    assert (found["inputs"], found["batch_axis"]) == ([], False)
+    assert calls(path)[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "outcome", "batch_axis", "dims"),
+    [
+        (("batch", 3), ("batch", 3), True, [3]),
+        (("batch_size", 3), ("unk__0", 3), True, [3]),
+        (("N", "width"), ("Identityoutput_dim_0", "width"), True, [-1]),
+        (("bs", 3), (None, 3), True, [3]),
+        (("n", "time"), ("time", "n"), False, [-1, -1]),  # rows of something else
+        ((None, 3), (None, 3), False, [-1, 3]),
+        (("time", 3), ("time", 3), False, [-1, 3]),
+        (("batch", 3), (1, 3), False, [-1, 3]),
+        ((1, 3), (1, 3), False, [1, 3]),
+        ((), (), False, []),
+        (None, None, False, None),
+    ],
+)
+def test_the_names_of_axes_say_whether_the_first_is_the_batch(
+    tmp_path: Path,
+    shape: Sequence[models.Axis] | None,
+    outcome: Sequence[models.Axis] | None,
+    batch_axis: bool,
+    dims: list[int] | None,
+) -> None:
+    # A shape of the output that the graph does not compute, or onnxruntime would see through it.
+    nodes = [models.node("NonZero", ["x"], ["n"]), models.node("Shape", ["n"], ["s"])]
+    nodes += [models.node("ConstantOfShape", ["s"], ["z"]), models.node("Reshape", ["z", "s"], ["output"])]
+    path = models.write(tmp_path / "m.onnx", nodes, [("x", "FLOAT", shape)], [("output", "FLOAT", outcome)])
+    found = described(path)
+    assert (found["batch_axis"], found["inputs"][0]["dims"]) == (batch_axis, dims)
+
+
+def test_a_batch_axis_may_be_the_only_one(tmp_path: Path) -> None:
+    found = described(models.lookup(tmp_path / "m.onnx"))
+    assert (found["batch_axis"], found["inputs"][0]["dims"], found["outputs"][0]["dims"]) == (True, [], [])
+
+
+def test_axes_of_unlike_names_are_not_one_batch(tmp_path: Path) -> None:
+    nodes = [models.node("Identity", ["a"], ["output"]), models.node("Identity", ["b"], ["other"])]
+    inputs, outputs = (
+        [(name, "FLOAT", (f"batch_{name}", 2)) for name in names] for names in ("ab", ("output", "other"))
+    )
+    assert not described(models.write(tmp_path / "m.onnx", nodes, inputs, outputs))["batch_axis"]
+
+
+def test_samovar_toml_says_or_denies_the_batch_axis(tmp_path: Path) -> None:
+    unnamed = models.echo(tmp_path / "unnamed.onnx", shape=(None, 3))
+    assert described(unnamed, batch_axis=True)["inputs"] == [{"name": "x", "datatype": "FP32", "dims": [3]}]
+    assert described(models.scale(tmp_path / "named.onnx"), batch_axis=False)["batch_axis"] is False
+    shapes = {key: [{"name": name, "shape": ["batch", 3]}] for key, name in (("inputs", "x"), ("outputs", "output"))}
+    assert described(unnamed, **shapes)["batch_axis"]
+
+
+def test_samovar_toml_narrows_what_the_file_leaves_open(tmp_path: Path) -> None:
+    path = models.echo(tmp_path / "m.onnx", shape=("batch", None))
+    found = described(path, inputs=[{"name": "x", "datatype": "FP32", "shape": ["batch", 8]}], max_batch_size=4)
+    assert (found["inputs"][0]["dims"], found["options"]) == ([8], {"max_batch_size": 4})
+    free = models.echo(tmp_path / "free.onnx", shape=None)
+    assert described(free, inputs=[{"name": "x", "shape": [2, "rows"]}])["inputs"][0]["dims"] == [2, -1]
+
+
+DECLARED_BADLY: dict[str, tuple[dict[str, Any], str]] = {
+    "name": (
+        {"inputs": [{"name": "y"}]},
+        'input "y" is declared in samovar.toml, but m.onnx has none of that name; it has "x"',
+    ),
+    "datatype": (
+        {"outputs": [{"name": "output", "datatype": "FP16"}]},
+        'output "output" of m.onnx is FP32, not the FP16 declared in samovar.toml; correct it there',
+    ),
+    "length": (
+        {"inputs": [{"name": "x", "shape": ["batch", 4]}]},
+        'input "x" of m.onnx has the shape [1,3], not the [batch,4] declared in samovar.toml; correct it there',
+    ),
+    "rank": (
+        {"inputs": [{"name": "x", "shape": [3]}]},
+        'input "x" of m.onnx has the shape [1,3], not the [3] declared in samovar.toml; correct it there',
+    ),
+    "batch axis": (
+        {"batch_axis": True},
+        (
+            'batch_axis = true, but input "x" of m.onnx has the shape [1,3], whose first axis has a fixed length; '
+            "export the model with a dynamic first axis, or remove batch_axis"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("declared", "message"), DECLARED_BADLY.values(), ids=DECLARED_BADLY)
+def test_a_declaration_that_contradicts_the_file_is_told(
+    tmp_path: Path, declared: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TargetError) as caught:
+        described(models.echo(tmp_path / "m.onnx", shape=(1, 3)), **declared)
+    assert str(caught.value) == message
+
+
+def test_a_batch_axis_needs_shapes(tmp_path: Path) -> None:
+    for shape, fault in ((None, "has an unknown shape; declare it"), ((), "is a scalar; remove batch_axis")):
+        with pytest.raises(TargetError, match=fault):
+            described(models.echo(tmp_path / "m.onnx", shape=shape), batch_axis=True)
+
+
+FOREIGN: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "m.onnx is empty, no ONNX model; fetch the file again"),
+    "lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        "m.onnx is a pointer of Git LFS to the file, no ONNX model; run: git lfs pull",
+    ),
+    "page": (
+        b"\n<!DOCTYPE HTML><title>Log in</title>",
+        (
+            "m.onnx is an HTML page: what a server sent in place of the file, no ONNX model; "
+            "fetch the file again; its address may want a login"
+        ),
+    ),
+    "gzip": (
+        gzip.compress(b"x"),
+        "m.onnx is compressed by gzip, no ONNX model; unpack it with gunzip, or with tar -xzf",
+    ),
+    "zip": (
+        b"PK\x03\x04" + bytes(99),
+        (
+            "m.onnx is a zip archive (of PyTorch, Keras or another), no ONNX model; "
+            "unpack it, or give it the suffix of its format"
+        ),
+    ),
+    "pickle": (
+        b"\x80\x04\x95" + bytes(99),
+        (
+            "m.onnx is a Python pickle, no ONNX model; "
+            "write a Python class that loads it, and export the model where you can"
+        ),
+    ),
+    "text": (
+        b"import torch\n",
+        "m.onnx is a text that begins with 'import torch\\n', no ONNX model; give the file of the model",
+    ),
+    "noise": (bytes(range(255, 0, -1)), "m.onnx is no ONNX model; give the file that an exporter wrote"),
+    "message": (b"\x08\x0a", "m.onnx is no ONNX model; give the file that an exporter wrote"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_file_is_told_for_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(TargetError) as caught:
+        described(path)
+    assert str(caught.value) == message
+
+
+def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:
+    whole = models.scale(tmp_path / "m.onnx").read_bytes()
+    path = tmp_path / "cut.onnx"
+    for length in range(1, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            TargetError, match=r"^cut.onnx is (no ONNX model|cut off: \d+ bytes)|^onnxruntime .* cannot"
+        ):
+            described(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TargetError, match=r"^cut.onnx is cut off: .*; fetch or export the file again$"):
+        described(path)
+
+
+def identity(path: Path, **options: Any) -> Path:
+    nodes = [models.node(options.pop("operator", "Identity"), ["x"], ["output"], **options.pop("attributes", {}))]
+    kinds = options.pop("kinds", ("FLOAT", "FLOAT"))
+    inputs, outputs = ([(name, kind, ("batch", 2))] for name, kind in zip(("x", "output"), kinds, strict=True))
+    return models.write(path, nodes, inputs, outputs, **options)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "opset": (
+        {"opset": 99},
+        (
+            r"m.onnx is of opset 99, newer than onnxruntime knows; "
+            r"upgrade onnxruntime \(it is [\d.]+\), or export for an older opset"
+        ),
+    ),
+    "ir": ({"ir_version": 99}, r"m.onnx is of IR version 99, newer than onnxruntime knows; upgrade"),
+    "operator": (
+        {"operator": "Nope"},
+        r"m.onnx uses the operator Nope, which onnxruntime [\d.]+ does not have; upgrade",
+    ),
+    "custom": (
+        {"attributes": {"domain": "com.acme"}},
+        (
+            r"m.onnx uses operators of com.acme, which onnxruntime does not have; export the model "
+            r"without custom operators"
+        ),
+    ),
+    "float8": (
+        {"operator": "Cast", "attributes": {"to": 17}, "kinds": ("FLOAT", "FLOAT8E4M3FN"), "opset": 19},
+        r'output "output" of m.onnx is tensor\(float8e4m3fn\), no tensor that can be sent; cast it to one of BOOL, ',
+    ),
+    "other": (
+        {"operator": "Concat"},
+        r"onnxruntime [\d.]+ cannot load m.onnx: (?!\[).*; check the file with onnx.checker",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_onnxruntime_refuses_is_told_with_its_cure(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TargetError, match=f"^{message}") as caught:
+        described(identity(tmp_path / "m.onnx", **options))
+    assert "ONNXRuntimeError" not in str(caught.value)
+    assert "onnxruntime_src" not in str(caught.value)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    path = models.large(tmp_path / "large.onnx")
+    path.with_suffix(".weights").unlink()
+    with pytest.raises(TargetError) as caught:
+        described(path)
+    assert str(caught.value) == (
+        f"the weights of large.onnx are in {path.with_suffix('.weights')}, which does not exist; "
+        "put that file there: it belongs to the model"
+    )
+
+
+def test_a_sequence_is_refused_with_its_cure(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    path = tmp_path / "m.onnx"
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])
+    output = helper.make_tensor_sequence_value_info("output", onnx.TensorProto.FLOAT, [2])
+    graph = helper.make_graph([models.node("SequenceConstruct", ["x"], ["output"])], "graph", [x], [output])
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), path)
+    with pytest.raises(
+        TargetError, match=r"is seq\(tensor\(float\)\), no tensor that can be sent; export the model with"
+    ):
+        described(path)
+
+
+def test_the_maps_of_scikit_learn_are_refused_with_their_cure(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    path = tmp_path / "m.onnx"
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])
+    kind = helper.make_map_type_proto(onnx.TensorProto.INT64, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, []))
+    output = helper.make_value_info("output", helper.make_sequence_type_proto(kind))
+    node = models.node("ZipMap", ["x"], ["output"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "graph", [x], [output]), ir_version=8, opset_imports=opsets), path
+    )
+    with pytest.raises(TargetError, match=r"is seq\(map\(.*; export probabilities as a tensor: skl2onnx has"):
+        described(path)
+
+
+def test_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    path = models.echo(tmp_path / "m.onnx", "STRING")
+    with pytest.raises(ValueError, match=r'^element 1 of input "x" is not UTF-8, as ONNX strings are: '):
+        calls(path, np.array([[b"a", b"\xff"]], object))
+
+
+def test_bfloat16_beside_text_is_refused(tmp_path: Path) -> None:
+    nodes = [models.node("Cast", ["x"], ["output"], to=16)]
+    path = models.write(tmp_path / "m.onnx", nodes, [("x", "STRING", ("N",))], [("output", "BFLOAT16", ("N",))])
+    with pytest.raises(TargetError, match=r"^m.onnx has both bfloat16 and string tensors"):
+        described(path)
+
+
+def test_a_file_that_changed_since_is_not_loaded_in_its_place(tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "m.onnx")
+    spec = {**described(path), "options": {"threads": 1, "concurrency": 1}}
+    models.sums(path)
+    with pytest.raises(
+        LoadError, match=r"has other inputs or outputs than when it was inspected; load the model again$"
+    ):
+        load(spec)
+
+
+def test_a_file_has_one_model_and_runs_one_call(tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "m.onnx")
+    with pytest.raises(TargetError, match=r"^m.onnx:Net names a class, but m.onnx is one model; name the file alone$"):
+        inspect(Question(path, "Net"))
+    with pytest.raises(
+        ConfigError, match=r"^concurrency = 2 is set for m.onnx, which runs one call at a time; use inst"
+    ):
+        inspect(Question(path, declared=Declared({"concurrency": 2})))
+    with pytest.raises(TargetError, match=r"has other characters than .*; rename the file$"):
+        inspect(Question(models.scale(tmp_path / "my model.onnx")))
+
+
+def test_without_onnxruntime_the_cure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(TargetError, match=r"^ONNX files need onnxruntime, .*; run: pip install onnxruntime$"):
+        described(models.scale(tmp_path / "m.onnx"))
