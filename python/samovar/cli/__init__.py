@@ -1,21 +1,44 @@
 """The command `samovar`."""
 
 import signal
+from typing import Any
 
 __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command line; the exit code: 0 well, 1 could not start, 2 wrong usage."""
+    """Run the command line; the exit code, as `samovar.cli.help.EXIT_CODES` lists them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below shall show no traceback
+    from typer import BadParameter
+
     from samovar.cli.app import app
     from samovar.control.console import complete_streams, say
     from samovar.errors import SamovarError
 
+    # The base of all that typer raises for a wrong use; it has had several homes.
+    usage_error: Any = BadParameter.__base__
     complete_streams()
     try:
-        app()
+        return app(prog_name="samovar", standalone_mode=False) or 0
     except SamovarError as error:
         say(f"samovar: {error}", error=True)
+        return _exit_code(error)
+    except usage_error as error:
+        say(f"samovar: {_usage_text(error)}", error=True)
         return 2
-    return 0
+
+
+def _exit_code(error: Exception) -> int:
+    from samovar.errors import LoadError, RequestError, ServerError, UnreachableError
+
+    if isinstance(error, UnreachableError):
+        return 3
+    return 1 if isinstance(error, LoadError | RequestError | ServerError) else 2
+
+
+def _usage_text(error: Any) -> str:
+    """What is wrong with the words of the command, and where its help is."""
+    fault = error.format_message().rstrip(".").replace(". Did you", "; did you")
+    fault = fault[:1].lower() + fault[1:]
+    command = error.ctx.command_path if error.ctx is not None else "samovar"
+    return f"{fault}{'' if fault.endswith('?') else ';'} `{command} --help` tells more"

@@ -45,7 +45,7 @@ def _parameter(option: "Field[Any]") -> inspect.Parameter:
 
 @_with_options
 def serve(
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="file.py or file.py:Class")],
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET", help="file.py or file.py:Class")],
     config: Annotated[
         Path | None,
         typer.Option(help="file of settings (default: samovar.toml; env: SAMOVAR_CONFIG)", show_default=False),

@@ -2,9 +2,21 @@
 
 from importlib.metadata import version as installed
 
-__all__ = ["version"]
+from samovar.cli.options import AsJson
+
+__all__ = ["print_version", "version"]
 
 
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
+    if as_json:
+        from samovar.cli.output import print_json
+
+        print_json({"version": installed("samovar")})
+    else:
+        print_version()
+
+
+def print_version() -> None:
+    """The same as a line for people."""
     print(f"samovar {installed('samovar')}")

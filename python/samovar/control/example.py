@@ -1,14 +1,15 @@
-"""A request to try: the curl line that the start prints."""
+"""A request to try, with curl, with `samovar infer`, from Python: what the start and `samovar inspect` print."""
 
 import json
 import re
 import shlex
+from keyword import iskeyword
 from math import prod
 from typing import Any
 
 from samovar.types import Datatype, Signature, TensorSpec
 
-__all__ = ["curl_line"]
+__all__ = ["curl_line", "infer_line", "python_lines"]
 
 _MAX_JSON_ELEMENTS = 64
 _NOT_IN_JSON = frozenset({Datatype.FP16, Datatype.BF16})
@@ -20,7 +21,7 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None) -> str:
     `model` has the keys of a description, `socket` is the path of a Unix socket that curl must use.
     """
     signature = Signature.from_json(model)
-    inputs = [_example(spec, batch_axis=signature.batch_axis) for spec in signature.inputs]
+    inputs = _examples(model)
     is_small = sum(prod(tensor["shape"]) for tensor in inputs) <= _MAX_JSON_ELEMENTS
     as_json = is_small and not any(spec.datatype in _NOT_IN_JSON for spec in signature.inputs)
     answer_as_json = not any(spec.datatype in _NOT_IN_JSON for spec in signature.outputs)
@@ -35,6 +36,54 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None) -> str:
         body = {**request, "inputs": [{**tensor, "data": _values(tensor)} for tensor in inputs]}
         return " ".join([*curl, "-H", "'Content-Type: application/json'", "-d", shlex.quote(json.dumps(body))])
     return _binary(curl, request, inputs)
+
+
+def infer_line(model: dict[str, Any]) -> str:
+    """A shell command that calls the model by `samovar infer`; large inputs come from files yet to be made."""
+    words = ["samovar", "infer", model["name"]]
+    for tensor in _examples(model):
+        is_small = prod(tensor["shape"]) <= _MAX_JSON_ELEMENTS
+        value = json.dumps(_nested(tensor)) if is_small else f"@{tensor['name']}.npy"
+        words += ["--input", shlex.quote(f"{tensor['name']}={value}")]
+    return " ".join(words)
+
+
+def python_lines(model: dict[str, Any], place: str) -> list[str]:
+    """A program that calls the model in its own process; `place` is what `samovar.load` takes."""
+    inputs = _examples(model)
+    values = [_array(tensor) for tensor in inputs]
+    if all(tensor["name"].isidentifier() and not iskeyword(tensor["name"]) for tensor in inputs):
+        values = [f"{tensor['name']}={value}" for tensor, value in zip(inputs, values, strict=True)]
+    imports = ["ml_dtypes"] if any("ml_dtypes" in value for value in values) else []
+    return [
+        *(f"import {module}" for module in imports),
+        *(["import numpy as np"] if inputs else []),
+        "import samovar",
+        f"model = samovar.load({json.dumps(place, ensure_ascii=False)})",
+        f"print(model.predict({', '.join(values)}))",
+    ]
+
+
+def _examples(model: dict[str, Any]) -> list[dict[str, Any]]:
+    signature = Signature.from_json(model)
+    return [_example(spec, batch_axis=signature.batch_axis) for spec in signature.inputs]
+
+
+def _nested(tensor: dict[str, Any]) -> Any:
+    """Nested lists of one value."""
+    value = _value(tensor)
+    for length in reversed(tensor["shape"]):
+        value = [value] * length
+    return value
+
+
+def _array(tensor: dict[str, Any]) -> str:
+    """An expression."""
+    datatype = Datatype[tensor["datatype"]]
+    if datatype is Datatype.BYTES:
+        return f'np.full({tuple(tensor["shape"])}, b"text", object)'
+    module = "ml_dtypes" if datatype is Datatype.BF16 else "np"
+    return f"np.zeros({tuple(tensor['shape'])}, {module}.{datatype.numpy_name})"
 
 
 def _binary(curl: list[str], request: dict[str, Any], inputs: list[dict[str, Any]]) -> str:
@@ -54,10 +103,13 @@ def _example(spec: TensorSpec, *, batch_axis: bool) -> dict[str, Any]:
 
 
 def _values(tensor: dict[str, Any]) -> list[Any]:
-    value: Any = {"BOOL": False, "BYTES": "text"}.get(tensor["datatype"], 0)
-    if tensor["datatype"].startswith("FP"):
-        value = 0.5
-    return [value] * prod(tensor["shape"])
+    return [_value(tensor)] * prod(tensor["shape"])
+
+
+def _value(tensor: dict[str, Any]) -> Any:
+    if tensor["datatype"].startswith(("FP", "BF")):
+        return 0.5
+    return {"BOOL": False, "BYTES": "text"}.get(tensor["datatype"], 0)
 
 
 def _bytes(tensor: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""The curl line that a start prints fits the model."""
+"""The lines to try that a start and `samovar inspect` print fit the model."""
 
 import json
 import shlex
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from samovar.control.example import curl_line
+from samovar.control.example import curl_line, infer_line, python_lines
 
 
 def described(
@@ -48,3 +48,30 @@ def test_an_answer_that_json_cannot_hold_is_wanted_as_bytes() -> None:
     assert words[1:3] == ["--unix-socket", "/run/a b"]
     assert words[4:6] == ["--output", "answer.bin"]
     assert json.loads(words[-1])["parameters"] == {"binary_data_output": True}
+
+
+def test_the_command_has_small_inputs_as_json_and_large_ones_as_files() -> None:
+    model = described({"x": ("FP32", [-1, 2]), "t": ("BYTES", []), "input:0": ("INT8", [100])})
+    assert shlex.split(infer_line(model)) == [
+        *("samovar", "infer", "m", "--input", "x=[[[0.5, 0.5]]]"),
+        *("--input", 't=["text"]', "--input", "input:0=@input:0.npy"),
+    ]
+
+
+def test_the_program_calls_by_name_where_names_are_names() -> None:
+    model = described({"x": ("BF16", [2]), "t": ("BYTES", [1])})
+    assert python_lines(model, "my models/m.onnx") == [
+        "import ml_dtypes",
+        "import numpy as np",
+        "import samovar",
+        'model = samovar.load("my models/m.onnx")',
+        'print(model.predict(x=np.zeros((1, 2), ml_dtypes.bfloat16), t=np.full((1, 1), b"text", object)))',
+    ]
+    odd = described({"in": ("INT8", [])}, batch_axis=False)
+    assert python_lines(odd, "m.onnx")[-1] == "print(model.predict(np.zeros((), np.int8)))"
+
+
+def test_what_is_not_known_is_shown_as_numbers_with_one_axis() -> None:
+    model = described({}, batch_axis=False)
+    model["inputs"] = [{"name": "x", "datatype": None, "dims": None}]
+    assert infer_line(model) == "samovar infer m --input 'x=[0.5]'"

@@ -1,0 +1,73 @@
+"""All that is known of one version, for people."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from samovar.cli.output import columns, text
+from samovar.cli.signatures import batching, signature
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["cause_lines", "describe"]
+
+_TRACEBACK_LINES = 12
+_STDERR_LINES = 10
+
+
+def describe(version: Mapping[str, Any], now: float) -> "list[RenderableType]":
+    """Parts to print: cause, facts, signature, history; only those that are known. `now` is Unix time."""
+    parts: list[RenderableType] = []
+    if version["cause"]:
+        parts += [text(line) for line in cause_lines(version["cause"])]
+    facts = _facts(version)
+    if facts:
+        parts.append(columns((), facts))
+    if version.get("inputs") or version.get("outputs"):
+        parts += ["", signature(version)]
+    if version.get("events"):
+        history = [(_age(now - event["time"]), event["state"], event["message"]) for event in version["events"]]
+        parts += ["", columns(("history", "", ""), history)]
+    return parts
+
+
+def cause_lines(cause: Mapping[str, Any]) -> list[str]:
+    """The cause of a failure: what, what to do, the end of the traceback, the worker's last lines."""
+    lines = [cause["message"]]
+    lines += [f"cure: {cause['next_step']}"] if cause.get("next_step") else []
+    traceback = (cause.get("traceback") or "").splitlines()
+    if traceback:
+        lines += ["traceback:" if len(traceback) <= _TRACEBACK_LINES else "traceback, its end:"]
+        lines += [f"  {line}" for line in traceback[-_TRACEBACK_LINES:]]
+    if cause.get("stderr"):
+        lines += ["last lines of its worker:", *(f"  {line}" for line in cause["stderr"][-_STDERR_LINES:])]
+    return lines
+
+
+def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "platform" in version:
+        return [("platform", version["platform"])]
+    if "options" not in version:
+        return []
+    processes = [f"{instance['index']} (pid {instance['pid']})" for instance in version["instances"]]
+    options = [f"{key}={_plain(value)}" for key, value in version["options"].items()]
+    source = version["source"]
+    place = ":".join(str(source[key]) for key in ("path", "class") if source.get(key))
+    return [
+        ("runtime", version["runtime"]),
+        ("source", place),
+        ("batching", batching(version["options"], version["batch_axis"])),
+        ("instances", ", ".join(processes) or "none alive"),
+        ("options", " ".join(options)),
+    ]
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{max(seconds, 0):.1f} s ago" if seconds < 10 else f"{seconds:.0f} s ago"

@@ -1,0 +1,47 @@
+"""A model's inputs and outputs as people read them, from a description or from the protocol's metadata."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from samovar.cli.output import columns
+from samovar.config import ModelConfig
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["batching", "shape_text", "signature"]
+
+_UNKNOWN = "unknown"
+
+
+def signature(model: Mapping[str, Any]) -> "RenderableType":
+    """A table of the tensors in `inputs` and `outputs`."""
+    rows = []
+    for kind in ("inputs", "outputs"):
+        for number, tensor in enumerate(model[kind]):
+            datatype = (tensor["datatype"] or _UNKNOWN).replace("UNKNOWN", _UNKNOWN)
+            rows.append(
+                ("" if number else kind, tensor["name"], datatype, shape_text(tensor, model.get("batch_axis", False)))
+            )
+    return columns(("", "name", "datatype", "shape"), rows)
+
+
+def shape_text(tensor: Mapping[str, Any], batch_axis: bool = False) -> str:
+    """`[batch,3,24,94]`; -1 is any length."""
+    if "shape" in tensor:  # the protocol's metadata, where the batch axis is one of any length
+        return _UNKNOWN if tensor["datatype"] == "UNKNOWN" else _list(tensor["shape"])
+    if tensor["dims"] is None:
+        return _UNKNOWN
+    return _list(["batch"] * batch_axis + tensor["dims"])
+
+
+def batching(options: Mapping[str, Any], batch_axis: bool) -> str:
+    """How many rows run together."""
+    if not batch_axis:
+        return "no batch axis"
+    rows = ModelConfig(max_batch_size=options.get("max_batch_size")).to_engine(batch_axis=batch_axis)["max_batch_size"]
+    return f"batches of up to {rows}" if rows > 1 else "one row at a time"
+
+
+def _list(dims: list[Any]) -> str:
+    return f"[{','.join(map(str, dims))}]"

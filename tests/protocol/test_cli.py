@@ -1,0 +1,100 @@
+"""The commands that talk to an engine, against a real one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commands import run
+from serving import Serve, Served
+
+
+@pytest.fixture
+def url(shared: Served) -> tuple[str, str]:
+    return ("--url", f"http://127.0.0.1:{shared.port}")
+
+
+def test_a_model_is_called_with_json_files_and_standard_input(url: tuple[str, str], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1, 2]], np.float32))
+    (tmp_path / "b.json").write_text("[[3, 4]]")
+    ran = run("infer", "sum", *url, "-i", f"a=@{tmp_path}/a.npy", "-i", f"b=@{tmp_path}/b.json")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "total  FP32 [1,2]\n[[4., 6.]]\ndifference  FP32 [1,2]\n[[-2., -2.]]\n"
+    ran = run("infer", "echo_fp32", *url, "-i", "@-", stdin=b"[[5]]")
+    assert ran.out == "output  FP32 [1,1]\n[[5.]]\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "shown"),
+    [("echo_bf16", "[[1.5]]", [[1.5]]), ("echo_bool", "[[true]]", [[True]]), ("echo_bytes", '[["é"]]', [["é"]])],
+)
+def test_every_datatype_goes_there_and_back(url: tuple[str, str], model: str, value: str, shown: object) -> None:
+    (output,) = json.loads(run("infer", model, *url, "-i", value, "--json").out)["outputs"]
+    assert (output["name"], output["data"]) == ("output", shown)
+
+
+def test_an_output_goes_to_a_file_and_from_there_to_an_input(url: tuple[str, str], tmp_path: Path) -> None:
+    file = f"@{tmp_path}/out.npy"
+    ran = run("infer", "echo_bf16", *url, "-i", "[[1.5, 2]]", "-o", file)
+    assert (ran.code, ran.out) == (0, "")
+    assert run("infer", "echo_bf16", *url, "-i", file).out == "output  BF16 [1,2]\n[[1.5, 2]]\n"
+    ran = run("infer", "sum", *url, "-i", "a=[[1]]", "-i", "b=[[1]]", "-o", "total")
+    assert ran.out == "total  FP32 [1,1]\n[[2.]]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("infer", "nobody", "-i", "x=1"), 1, 'no model "nobody"'),
+        (("infer", "echo_fp32", "--version", "9", "-i", "[[1]]"), 1, "version"),
+        (("infer", "echo_fp32", "-i", "[[1]]", "-o", "nothing"), 1, '"nothing"'),
+        (("infer", "echo_fp32", "-i", "[1]"), 2, "its first axis is missing; write [[1]]"),
+        (("infer", "echo_fp32"), 2, 'no value for "x"'),
+        (("models", "ready", "nobody"), 1, 'no model "nobody"'),
+        (("models", "show", "nobody"), 1, 'no model "nobody"'),
+        (("models", "load", "sum"), 1, "--control explicit"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_a_code(
+    url: tuple[str, str], words: tuple[str, ...], code: int, message: str
+) -> None:
+    ran = run(*words, *url)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith("samovar: ")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_models_are_listed_shown_and_ready(url: tuple[str, str]) -> None:
+    lines = [line.split() for line in run("models", "list", *url).out.splitlines()]
+    assert lines[0] == ["name", "version", "state", "cause"]
+    assert ["sum", "1", "ready"] in lines
+    listed = json.loads(run("models", "list", *url, "--json").out)
+    assert {"name": "sum", "version": "1", "state": "ready", "cause": None} in listed
+    shown = run("models", "show", "sum", *url).out
+    assert shown.startswith("sum version 1 is ready\n")
+    assert ["inputs", "a", "FP32", "[-1,-1]"] in [line.split() for line in shown.splitlines()]
+    assert run("models", "ready", *url).out == "the engine is ready\n"
+    assert run("models", "ready", "sum", "--version", "1", *url).code == 0
+
+
+def test_models_are_loaded_and_unloaded(serve: Serve) -> None:
+    served = serve("sum.py", options=["--control", "explicit"])
+    url = ("--url", f"http://127.0.0.1:{served.port}")
+    assert run("models", "unload", "sum", *url).out.startswith("sum is unloaded after ")
+    assert run("models", "ready", "sum", *url).code == 1
+    ran = run("models", "load", "sum", *url)
+    assert ran.out.startswith("sum is ready after ")
+    assert ran.out.endswith(": version 1\n")
+
+
+def test_where_no_engine_is_the_cure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    ran = run("models", "list")
+    assert (ran.code, ran.out) == (3, "")
+    assert "start one with `samovar serve TARGET`" in ran.err
+    ran = run("models", "list", "--url", "here")
+    assert (ran.code, ran.out) == (2, "")
+    ran = run("models", "list", "--url", "http://here", "--engine", "1")
+    assert (ran.code, ran.err) == (2, "samovar: --url and --engine both name an engine; give one of them\n")

@@ -1,0 +1,62 @@
+"""A file is described by a process of its own, which may do what it likes."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commands import run
+
+SCALE = """
+@samovar.model
+class Scale:
+    def predict(self, x: Float32[np.ndarray, "batch 2"]) -> Float32[np.ndarray, "batch 2"]:
+        return x
+"""
+
+
+@pytest.fixture
+def scale(program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = program(SCALE + "print('imported')\n")
+    monkeypatch.chdir(file.parent)
+    return file
+
+
+def test_it_tells_the_signature_and_how_to_call(scale: Path) -> None:
+    ran = run("inspect", scale.name)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0] == "scale version 1  python, batches of up to 64"
+    assert [line.split() for line in lines[2:4]] == [
+        ["inputs", "x", "FP32", "[batch,2]"],
+        ["outputs", "output", "FP32", "[batch,2]"],
+    ]
+    call = next(line for line in lines if line.startswith("call"))
+    assert shlex.split(call)[1:] == ["samovar", "infer", "scale", "--input", "x=[[0.5, 0.5]]"]
+    assert f'model = samovar.load("{scale.name}:Scale")' in ran.out
+
+
+def test_json_is_alone_on_standard_output(scale: Path) -> None:
+    (answer,) = json.loads(run("inspect", "--json", str(scale)).out)
+    assert (answer["path"], answer["cause"]) == (str(scale), None)
+    assert [(model["name"], model["batch_axis"]) for model in answer["models"]] == [("scale", True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("import os; os._exit(3)", "ended its process with exit code 3"),
+        ("import os; os.abort()", "ended its process by SIGABRT"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("", "has no model"),
+    ],
+)
+def test_a_file_that_breaks_is_told_and_breaks_nothing(program: Callable[..., Path], text: str, message: str) -> None:
+    file = program(text)
+    ran = run("inspect", str(file))
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert "samovar/cli" not in ran.err
