@@ -1,15 +1,14 @@
 """`samovar inspect`: what a file or a repository has, without serving it, and how to call it."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from samovar.cli.options import AsJson
-from samovar.errors import TargetError
-
-if TYPE_CHECKING:
-    from samovar.runtimes import Question
+from samovar.errors import SamovarError, TargetError, describe_failure
 
 __all__ = ["inspect"]
 
@@ -21,35 +20,43 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Describe the models of a file or folder, and how to call them."""
-    from samovar.cli.inspection import ask
-    from samovar.cli.output import print_json, waiting
+    from samovar.cli.output import print_json
 
-    answers = []
-    for question in _questions(target):
-        with waiting(f"reading {question.path} ..."):
-            answers.append((question, ask(question)))
+    answers = list(_answers(target))
     if as_json:
-        print_json([{"path": str(question.path), **answer} for question, answer in answers])
+        print_json([{"path": str(path), **answer} for path, answer in answers])
     else:
-        _print([model for _, answer in answers for model in answer["models"]])
-    causes = [(question, answer["cause"]) for question, answer in answers if answer["cause"]]
-    for _, cause in causes:
+        _print([model for _, answer in answers for model in answer["models"]], target)
+    faults = [(path, answer["cause"]) for path, answer in answers if answer["cause"]]
+    for _, cause in faults:
         _explain(cause)
-    if causes:
-        question, cause = causes[0]
-        place = f"{question.path}: " if len(answers) > 1 else ""
-        raise TargetError(f"{place}{cause['message']}", cause["next_step"])
+    if faults:
+        raise TargetError("\n".join(_fault(path, cause, alone=len(answers) == 1) for path, cause in faults))
 
 
-def _questions(target: str) -> "list[Question]":
+def _answers(target: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Each file of the target, and what it has."""
+    import os
+
+    from samovar.cli.inspection import ask
+    from samovar.cli.output import waiting
+    from samovar.config import configure
+    from samovar.repository.settings import question_of
+    from samovar.repository.sources import all_sources
     from samovar.repository.targets import parse_target
-    from samovar.runtimes import Question
 
-    found = parse_target(target)
-    return [Question(found.path, found.name)]
+    configuration = configure({}, os.environ)
+    for source in all_sources([parse_target(target)]):
+        try:
+            if source.fault is not None:
+                raise source.fault
+            with waiting(f"reading {source.path} ..."):
+                yield source.path, ask(question_of(source, configuration))
+        except SamovarError as error:
+            yield source.path, {"models": [], "cause": describe_failure(error)}
 
 
-def _print(models: list[dict[str, Any]]) -> None:
+def _print(models: list[dict[str, Any]], target: str) -> None:
     from samovar.cli.output import show, text
     from samovar.cli.signatures import batching, signature
 
@@ -57,18 +64,17 @@ def _print(models: list[dict[str, Any]]) -> None:
         title = text(model["name"], "bold").append(f" version {model['version']}", "not bold")
         facts = f"{model['runtime']}, {batching(model['options'], model['batch_axis'])}"
         show(*([""] if number else []), title.append(f"  {facts}", "not bold"), signature(model), "")
-        for line in _calls(model):
+        for line in _calls(model, target):
             print(line)  # never folded: to be copied
 
 
-def _calls(model: dict[str, Any]) -> list[str]:
+def _calls(model: dict[str, Any], target: str) -> list[str]:
     """How to serve and call a model."""
     from samovar.control.example import curl_line, infer_line, python_lines
 
-    place = _place(model["source"])
-    python = python_lines(model, place)
+    python = python_lines(model, _place(model["source"]))
     return [
-        f"serve   samovar serve {place}",
+        f"serve   samovar serve {shlex.quote(target)}",
         f"call    {infer_line(model)}",
         f"        {curl_line(model, _URL, None)}",
         *(f"{'python' if number == 0 else '':8}{line}" for number, line in enumerate(python)),
@@ -77,8 +83,6 @@ def _calls(model: dict[str, Any]) -> list[str]:
 
 def _place(source: Mapping[str, Any]) -> str:
     """The file, from here where it is below, and the class in it."""
-    from pathlib import Path
-
     path = Path(source["path"])
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return f"{shown}:{source['class']}" if "class" in source else str(shown)
@@ -90,3 +94,8 @@ def _explain(cause: Mapping[str, Any]) -> None:
 
     if cause["traceback"]:
         show(*map(text, cause_lines({"message": "", "traceback": cause["traceback"]})[1:]), error=True)
+
+
+def _fault(path: Path, cause: Mapping[str, Any], *, alone: bool) -> str:
+    words = [cause["message"], cause["next_step"]]
+    return ("" if alone else f"{path}: ") + "; ".join(word for word in words if word)

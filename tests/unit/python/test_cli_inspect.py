@@ -60,3 +60,16 @@ def test_a_file_that_breaks_is_told_and_breaks_nothing(program: Callable[..., Pa
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert "samovar/cli" not in ran.err
+
+
+def test_a_folder_has_all_its_models_and_all_its_faults(program: Callable[..., Path], tmp_path: Path) -> None:
+    for model, text in (("good", SCALE), ("bad", "1 / 0"), ("worse", "import os; os._exit(3)")):
+        folder = tmp_path / "repository" / model / "1"
+        folder.mkdir(parents=True)
+        program(text).rename(folder / "model.py")
+    (tmp_path / "repository" / "empty" / "1").mkdir(parents=True)
+    ran = run("inspect", str(tmp_path / "repository"))
+    assert ran.code == 2
+    assert ran.out.startswith("good version 1  python")
+    for fault in ("ZeroDivisionError", "exit code 3", "has no model file"):
+        assert fault in ran.err
