@@ -28,7 +28,7 @@ def engine(target: Path, port: int = 0, output: IO[bytes] | None = None, timeout
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
         command = [sys.executable, "-m", "samovar", "serve", str(target)]
-        command += ["--http-port", str(port), "--ready-file", str(ready)]
+        command += ["--http-port", str(port), "--grpc-port", "0", "--ready-file", str(ready)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAMOVAR_")}
         process = subprocess.Popen(
             command,

@@ -56,7 +56,7 @@ class Served:
         self.log_path = start.folder / "stderr.txt"
         self.ready: dict[str, Any] = {}
         self._start = start
-        command = [ENGINE_PYTHON, "-m", "samovar", "serve", *start.targets, "--http-port", "0"]
+        command = [ENGINE_PYTHON, "-m", "samovar", "serve", *start.targets, "--http-port", "0", "--grpc-port", "0"]
         command += ["--ready-file", str(self.ready_path), *start.options]
         environment = {
             **os.environ,

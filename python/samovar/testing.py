@@ -18,7 +18,7 @@ def serve(*targets: str | Path | type, **options: Any) -> Iterator[Server]:
     with samovar.testing.serve(Stn) as server:
         straight = samovar.testing.infer(server, "stn", plates=plates)["output"]
     """
-    with Server(*targets, **{"http_port": 0, "quiet": True, **options}) as server:
+    with Server(*targets, **{"http_port": 0, "grpc_port": 0, "quiet": True, **options}) as server:
         yield server
 
 

@@ -34,7 +34,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_server_serves_in_its_block_and_leaves_nothing(mark: str) -> None:
-    with samovar.Server(MORTAL, http_port=0, quiet=True) as server:
+    with samovar.Server(MORTAL, http_port=0, grpc_port=0, quiet=True) as server:
         assert server.pid in marked(mark)
         assert [(model["name"], model["state"]) for model in server.models] == [("mortal", "ready")]
         assert testing.infer(server, "mortal", **KEY)["double"].tolist() == [[42]]
@@ -54,19 +54,19 @@ def test_a_test_server_is_stopped_by_an_exception_in_its_block(mark: str) -> Non
 
 def test_a_server_that_cannot_load_raises_with_the_cause_and_leaves_nothing(mark: str) -> None:
     with pytest.raises(ServerError, match="the weights are not there"):
-        samovar.Server(APPS / "loadfail.py", http_port=0, quiet=True)
+        samovar.Server(APPS / "loadfail.py", http_port=0, grpc_port=0, quiet=True)
     assert marked(mark) == []
 
 
 def test_stopping_twice_is_harmless(mark: str) -> None:
-    server = samovar.Server(MORTAL, http_port=0, quiet=True)
+    server = samovar.Server(MORTAL, http_port=0, grpc_port=0, quiet=True)
     server.stop()
     server.stop()
     assert marked(mark) == []
 
 
 def test_a_server_whose_engine_was_killed_says_so_at_its_stop(mark: str) -> None:
-    server = samovar.Server(MORTAL, http_port=0, quiet=True)
+    server = samovar.Server(MORTAL, http_port=0, grpc_port=0, quiet=True)
     os.kill(server.pid, signal.SIGKILL)
     with pytest.raises(ServerError, match="exit code -9"):
         server.stop()
@@ -76,7 +76,7 @@ PROGRAM = """
 import sys, time
 import samovar
 if __name__ == "__main__":
-    server = samovar.Server(sys.argv[1], http_port=0, quiet=True)
+    server = samovar.Server(sys.argv[1], http_port=0, grpc_port=0, quiet=True)
     print(server.pid, flush=True)
     {then}
 """

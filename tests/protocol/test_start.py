@@ -29,7 +29,9 @@ def test_ready_file_says_where_and_what(serve: Serve) -> None:
     served = serve("echo.py:EchoFp32", "loadfail.py")
     assert set(served.ready) == {"pid", "ports", "admin", "models"}
     assert served.ready["pid"] == served.pid
-    assert served.ready["ports"] == {"http": served.port, "grpc": None}
+    ports = served.ready["ports"]
+    assert set(ports) == {"http", "grpc"}
+    assert ports["http"] == served.port != ports["grpc"]
     good, bad = served.model("echo_fp32"), served.model("loadfail")
     assert good == {"name": "echo_fp32", "version": "1", "state": "ready", "cause": None}
     assert (bad["version"], bad["state"], bad["cause"]["exception"]) == ("1", "failed", "RuntimeError")
@@ -132,7 +134,7 @@ def test_ready_file_that_cannot_be_written_stops_the_start_before_the_loads(serv
 def test_output_that_nobody_takes_ends_no_engine(tmp_path: Path, redirection: str) -> None:
     ready, errors = tmp_path / "ready.json", tmp_path / "stderr.txt"
     words = [sys.executable, "-m", "samovar", "serve", str(APPS / "echo.py:EchoFp32"), "--http-port", "0"]
-    command = shlex.join([*words, "--ready-file", str(ready)])
+    command = shlex.join([*words, "--grpc-port", "0", "--ready-file", str(ready)])
     if redirection == "| true":  # a pipe whose reader has gone
         reader, writer = os.pipe()
         os.close(reader)
@@ -163,7 +165,7 @@ def test_interrupt_during_the_imports_ends_without_a_traceback(tmp_path: Path, m
     else:  # before the engine's process has run a line of its own
         text = "import os, signal, sys\nif 'engine' in sys.orig_argv:\n    os.kill(os.getpid(), signal.SIGINT)\n"
         (tmp_path / "sitecustomize.py").write_text(text)
-    command = f"{sys.executable} -m samovar serve {APPS / 'echo.py:EchoFp32'} --http-port 0; exit $?"
+    command = f"{sys.executable} -m samovar serve {APPS / 'echo.py:EchoFp32'} --http-port 0 --grpc-port 0; exit $?"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, timeout=30, check=False)
     assert (ended.returncode, ended.stderr) == (130, b"")

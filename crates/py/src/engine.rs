@@ -1,6 +1,5 @@
 //! The engine process: JSON in, JSON out, the GIL released wherever something waits.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use pyo3::prelude::*;
 use samovar_core::config::{EngineConfig, VersionSpec};
 use samovar_core::error::{Code, Error};
 use samovar_core::life::Cause;
-use samovar_server::engine::Engine as ServerEngine;
+use samovar_server::connection::Address;
+use samovar_server::engine::{Engine as ServerEngine, StartError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -39,12 +39,11 @@ fn print(value: &impl Serialize) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-/// An OSError with its number, so that Python gets the right subclass.
-fn os_error(error: &io::Error) -> PyErr {
-    match error.raw_os_error() {
-        Some(number) => PyOSError::new_err((number, error.to_string())),
-        None => PyOSError::new_err(error.to_string()),
-    }
+/// An OSError with its number, so that Python gets the right subclass; its file name is the listener that could not be
+/// bound.
+fn os_error(error: &StartError) -> PyErr {
+    let (listener, text) = (error.listener, error.cause.to_string());
+    PyOSError::new_err((error.cause.raw_os_error().unwrap_or(0), text, listener))
 }
 
 /// Check the JSON of the engine's settings.
@@ -68,8 +67,9 @@ impl Engine {
     }
 
     fn addresses(&self) -> PyResult<String> {
-        let address = self.0.address();
-        print(&json!({ "http": { "host": address.host, "port": address.port, "path": address.path } }))
+        let place = |address: &Address| json!({ "host": address.host, "port": address.port, "path": address.path });
+        let addresses = self.0.addresses();
+        print(&json!({ "http": place(&addresses.http), "grpc": addresses.grpc.as_ref().map(place) }))
     }
 
     fn probe(&self, request: String) -> u64 {

@@ -19,17 +19,42 @@ use samovar_core::workers::spawn::{Spawner, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::connection::{self, Address};
+use crate::connection::{self, Address, Listener, StopSignal};
 use crate::data_plane::DataPlane;
-use crate::http;
+use crate::doors;
 use crate::log;
 
 /// Longest time for importing and describing a user's file.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// Connections may take this long to read their last answer after the requests have ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Where clients connect.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Every door is behind every listener; this is the first one's.
+    pub http: Address,
+    /// The second listener, under the port that clients of gRPC expect; none beside a Unix socket.
+    pub grpc: Option<Address>,
+}
+
+/// Why an engine did not start.
+#[derive(Debug)]
+pub struct StartError {
+    /// What could not be bound, `http` or `grpc`, if it was that.
+    pub listener: Option<&'static str>,
+    /// What the system says.
+    pub cause: io::Error,
+}
+
+impl From<io::Error> for StartError {
+    fn from(cause: io::Error) -> Self {
+        Self { listener: None, cause }
+    }
+}
 
 /// A running engine.
 #[derive(Debug)]
@@ -39,7 +64,7 @@ pub struct Engine {
     registry: Arc<Registry>,
     pool: Arc<Pool>,
     events: Arc<Events>,
-    address: Address,
+    addresses: Addresses,
     /// Workers that described a target and wait for a version to take them.
     probes: Mutex<HashMap<u64, Worker>>,
     next_probe: AtomicU64,
@@ -52,10 +77,9 @@ pub struct Engine {
 
 impl Engine {
     /// Start the threads, bind the doors, begin to start workers.
-    pub fn start(config: EngineConfig) -> io::Result<Arc<Self>> {
+    pub fn start(config: EngineConfig) -> Result<Arc<Self>, StartError> {
         let log = log::init(config.log_format);
-        let listener = connection::bind(&config.host, config.http_port)?;
-        let address = listener.address().clone();
+        let (listeners, addresses) = bind(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.engine_threads.max(1))
             .thread_name("samovar")
@@ -76,18 +100,13 @@ impl Engine {
         let probes_at_once = config.engine_threads + 1;
         let plane = DataPlane::new(config, Arc::clone(&registry), metrics, Arc::clone(&events));
         let (stop_doors, stopped) = watch::channel(None);
-        let served = Arc::clone(&plane);
-        let doors = runtime.spawn(async move {
-            if let Err(error) = http::serve(listener, served, stopped).await {
-                tracing::error!("the HTTP door ended: {error}");
-            }
-        });
+        let doors = runtime.spawn(serve(listeners, Arc::clone(&plane), stopped));
         let engine = Arc::new(Self {
             plane,
             registry,
             pool,
             events,
-            address,
+            addresses,
             probes: Mutex::default(),
             next_probe: AtomicU64::new(1),
             probing: Semaphore::new(probes_at_once),
@@ -100,10 +119,10 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Where the HTTP door is.
+    /// Where the doors are.
     #[must_use]
-    pub fn address(&self) -> &Address {
-        &self.address
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Let a worker describe a target, and keep that worker; the answer is an event that bears the number given here.
@@ -239,6 +258,32 @@ impl Engine {
             std::process::exit(128 + number);
         });
         Ok(())
+    }
+}
+
+/// One socket speaks both protocols; TCP has a second port, where clients of gRPC look for it.
+fn bind(config: &EngineConfig) -> Result<(Vec<Listener>, Addresses), StartError> {
+    let listen =
+        |name, port| connection::bind(&config.host, port).map_err(|cause| StartError { listener: Some(name), cause });
+    let http = listen("http", config.http_port)?;
+    let has_ports = http.address().port.is_some();
+    let grpc = has_ports.then(|| listen("grpc", config.grpc_port)).transpose()?;
+    let addresses =
+        Addresses { http: http.address().clone(), grpc: grpc.as_ref().map(|listener| listener.address().clone()) };
+    Ok(([http].into_iter().chain(grpc).collect(), addresses))
+}
+
+/// Serve every listener; returns when the last one has ended.
+async fn serve(listeners: Vec<Listener>, plane: Arc<DataPlane>, stop: StopSignal) {
+    let connections = Arc::new(Semaphore::new(plane.config().max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut served = JoinSet::new();
+    for listener in listeners {
+        served.spawn(doors::serve(listener, Arc::clone(&plane), Arc::clone(&connections), stop.clone()));
+    }
+    while let Some(ended) = served.join_next().await {
+        if let Ok(Err(error)) = ended {
+            tracing::error!("a listener ended: {error}");
+        }
     }
 }
 

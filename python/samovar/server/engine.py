@@ -52,9 +52,11 @@ def _bind_error(settings: ServerConfig, error: OSError) -> ServerError:
     reason = error.strerror or error
     if settings.is_unix:
         return ServerError(f"cannot bind {settings.host}: {reason}", "choose another path with --host unix:/path")
+    door = "grpc" if error.filename == "grpc" else "http"
+    port = settings.grpc_port if door == "grpc" else settings.http_port
     return ServerError(
-        f"cannot bind {settings.host}, port {settings.http_port}: {reason}",
-        "choose another --host or --http-port (0 picks a free port)",
+        f"cannot bind {settings.host}, port {port}: {reason}",
+        f"choose another --host or --{door}-port (0 picks a free port)",
     )
 
 

@@ -64,6 +64,11 @@ def test_what_cannot_be_bound_is_named_with_its_cure() -> None:
         "cannot bind 127.0.0.1, port 8000: Address already in use; "
         "choose another --host or --http-port (0 picks a free port)"
     )
+    fault.filename = "grpc"
+    assert str(_bind_error(ServerConfig(), fault)) == (
+        "cannot bind 127.0.0.1, port 8001: Address already in use; "
+        "choose another --host or --grpc-port (0 picks a free port)"
+    )
     assert str(_bind_error(ServerConfig(host="unix:/run/s"), fault)) == (
         "cannot bind unix:/run/s: Address already in use; choose another path with --host unix:/path"
     )

@@ -8,10 +8,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use samovar_core::clock::{self, Nanos};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -36,14 +37,18 @@ const FRESH: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 const ANSWERED: u8 = 3;
+const MANY: u8 = 4;
 
-/// What a connection is doing; shared by its IO and its requests, which run in one task.
+/// What a connection is doing; shared by its IO and its requests.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    /// FRESH: nothing came yet. HEAD: part of a head. BUSY: a request runs. ANSWERED: writing, or idle.
+    /// FRESH: nothing came yet. HEAD: part of a head. BUSY: a request runs. ANSWERED: writing, or idle. MANY: HTTP/2,
+    /// whose requests are counted instead; [`Self::idle_since`] says when it may end.
     phase: AtomicU8,
     /// Since when, or since the last progress in writing.
     since: AtomicU64,
+    /// Requests that run now, of a connection that carries MANY.
+    running: AtomicUsize,
     /// The client may still be sending when the connection is closed.
     linger: AtomicBool,
 }
@@ -51,11 +56,19 @@ pub(crate) struct Pulse {
 impl Pulse {
     pub(crate) fn new() -> Arc<Self> {
         let since = AtomicU64::new(clock::now());
-        Arc::new(Self { phase: AtomicU8::new(FRESH), since, linger: AtomicBool::new(false) })
+        Arc::new(Self {
+            phase: AtomicU8::new(FRESH),
+            since,
+            running: AtomicUsize::new(0),
+            linger: AtomicBool::new(false),
+        })
     }
 
     /// A request's head is there; returns when its first byte was.
     pub(crate) fn begin(&self) -> Nanos {
+        if self.phase.load(Relaxed) == MANY {
+            return clock::now(); // heads are frames, whose first bytes nobody sees
+        }
         match self.phase.swap(BUSY, Relaxed) {
             HEAD => self.since.load(Relaxed),
             _ => clock::now(), // pipelined: it came while another request ran
@@ -73,6 +86,22 @@ impl Pulse {
         self.linger.store(true, Relaxed);
     }
 
+    /// From now on the connection carries many requests at a time.
+    pub(super) fn carry_many(&self) {
+        self.phase.store(MANY, Relaxed);
+        self.progressed();
+    }
+
+    /// Part of an answer is on its way.
+    pub(super) fn progressed(&self) {
+        self.since.store(clock::now(), Relaxed);
+    }
+
+    /// Since when no request has run and no answer has moved; `None` while one runs.
+    pub(super) fn idle_since(&self) -> Option<Nanos> {
+        (self.running.load(Relaxed) == 0).then(|| self.since.load(Relaxed))
+    }
+
     fn came(&self) {
         if matches!(self.phase.load(Relaxed), FRESH | ANSWERED) {
             self.phase.store(HEAD, Relaxed);
@@ -82,11 +111,28 @@ impl Pulse {
 
     fn deadline(&self, timers: &Timers) -> Option<Nanos> {
         let limit = match self.phase.load(Relaxed) {
-            BUSY => return None,
+            BUSY | MANY => return None,
             ANSWERED => timers.keep_alive,
             _ => timers.header,
         };
         Some(self.since.load(Relaxed).saturating_add(limit))
+    }
+}
+
+/// One request among many, until this is dropped.
+pub(super) struct Running(Arc<Pulse>);
+
+impl Running {
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
+        pulse.running.fetch_add(1, Relaxed);
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.progressed();
+        self.0.running.fetch_sub(1, Relaxed);
     }
 }
 
@@ -103,8 +149,10 @@ pub(crate) struct TimedStream {
     pulse: Arc<Pulse>,
     timers: Timers,
     sleep: Pin<Box<Sleep>>,
-    /// Part of an answer waits for the client to read.
-    write_blocked: bool,
+    /// Read before, to be read again.
+    replay: Bytes,
+    /// Since when part of an answer waits for the client to read.
+    write_blocked: Option<Nanos>,
     /// When lingering ends, once the write side is shut.
     linger_until: Option<Nanos>,
 }
@@ -112,7 +160,12 @@ pub(crate) struct TimedStream {
 impl TimedStream {
     pub(crate) fn new(stream: Stream, pulse: Arc<Pulse>, timers: Timers) -> Self {
         let sleep = Box::pin(tokio::time::sleep(Duration::from_nanos(timers.header)));
-        Self { stream, pulse, timers, sleep, write_blocked: false, linger_until: None }
+        Self { stream, pulse, timers, sleep, replay: Bytes::new(), write_blocked: None, linger_until: None }
+    }
+
+    /// Read `start` once more, before what follows it.
+    pub(super) fn replay(&mut self, start: Bytes) {
+        self.replay = start;
     }
 
     /// Ready when `deadline` has passed; else the task is woken then, or earlier.
@@ -132,6 +185,15 @@ impl TimedStream {
         }
     }
 
+    /// Ready when a client has not read for too long.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.write_blocked.get_or_insert_with(clock::now);
+        if self.pulse.phase.load(Relaxed) != MANY {
+            return self.poll_expired(cx);
+        }
+        self.poll_deadline(cx, since.saturating_add(self.timers.keep_alive))
+    }
+
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.pulse.deadline(&self.timers) {
             Some(deadline) => self.poll_deadline(cx, deadline),
@@ -148,7 +210,7 @@ impl TimedStream {
         if self.pulse.phase.load(Relaxed) != HEAD {
             return Ok(()); // reads as the end of the stream
         }
-        if !self.write_blocked {
+        if self.write_blocked.is_none() {
             let answer = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
             let _best_effort = self.stream().poll_write(cx, answer);
         }
@@ -156,16 +218,16 @@ impl TimedStream {
     }
 
     fn after_write(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.write_blocked = written.is_pending();
         match written {
             Poll::Ready(Ok(_)) => {
+                self.write_blocked = None;
                 if self.pulse.phase.load(Relaxed) == ANSWERED {
                     self.pulse.since.store(clock::now(), Relaxed);
                 }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                ready!(self.poll_expired(cx));
+                ready!(self.poll_stuck(cx));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
@@ -191,6 +253,11 @@ impl TimedStream {
 impl AsyncRead for TimedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.replay.is_empty() {
+            let length = this.replay.len().min(buffer.remaining());
+            buffer.put_slice(&this.replay.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         match this.stream().poll_read(cx, buffer) {
             Poll::Pending => {

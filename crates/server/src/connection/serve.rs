@@ -7,20 +7,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::http2;
 use super::io::{Pulse, Stream, TimedStream, Timers};
 use super::listener::{Listener, Socket, SocketFile};
+use super::outgoing::Outgoing;
+use super::sniff::{Protocol, sniff};
 
 /// Bytes of a request's head; hyper answers 431 beyond. Its own limit of 100 headers stays: set, it would cost an
 /// allocation per request.
@@ -36,13 +37,14 @@ pub type StopSignal = watch::Receiver<Option<Instant>>;
 /// What answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// The answer to one request. Dropped when the client is gone.
-    fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> impl Future<Output = Response<Outgoing>> + Send;
 }
 
 /// Limits of the connections of one door.
 pub(crate) struct Limits {
     pub(crate) timers: Timers,
-    pub(crate) max_connections: usize,
+    /// One permit per connection; listeners share it.
+    pub(crate) connections: Arc<Semaphore>,
 }
 
 /// A listening socket in the runtime.
@@ -85,18 +87,27 @@ pub(crate) async fn serve<H: Handler>(
     let acceptor = Acceptor::new(listener)?;
     let mut connections = JoinSet::new();
     loop {
-        // At the limit new connections wait in the kernel's backlog.
-        let free = connections.len() < limits.max_connections;
-        tokio::select! {
+        let stream = tokio::select! {
             () = stopped(&mut stop) => break,
-            Some(_) = connections.join_next() => {}
-            accepted = acceptor.accept(), if free => match accepted {
-                Ok(stream) => {
-                    connections.spawn(connection(stream, Arc::clone(&handler), limits.timers, stop.clone()));
+            Some(_) = connections.join_next() => continue,
+            accepted = acceptor.accept() => match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    accept_failed(&error).await;
+                    continue;
                 }
-                Err(error) => accept_failed(&error).await,
             },
-        }
+        };
+        // At the limit one connection waits here, the next ones in the kernel's backlog.
+        let permit = tokio::select! {
+            () = stopped(&mut stop) => break,
+            permit = Arc::clone(&limits.connections).acquire_owned() => permit,
+        };
+        let served = connection(stream, Arc::clone(&handler), limits.timers, stop.clone());
+        connections.spawn(async move {
+            served.await;
+            drop(permit);
+        });
     }
     drop(acceptor);
     let deadline = stop.borrow().unwrap_or_else(Instant::now);
@@ -109,7 +120,7 @@ pub(crate) async fn serve<H: Handler>(
 }
 
 /// Ready when the door is told to stop.
-async fn stopped(stop: &mut StopSignal) {
+pub(super) async fn stopped(stop: &mut StopSignal) {
     // Err: the sender is gone.
     stop.wait_for(Option::is_some).await.ok();
 }
@@ -126,10 +137,24 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
-/// One connection, from accept to close. A sniff for other protocols belongs in front of [`http1`].
+/// One connection, from accept to close.
 async fn connection<H: Handler>(stream: Stream, handler: Arc<H>, timers: Timers, mut stop: StopSignal) {
     let pulse = Pulse::new();
-    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&pulse), timers));
+    let mut stream = TimedStream::new(stream, Arc::clone(&pulse), timers);
+    let sniffed = tokio::select! {
+        biased;
+        sniffed = sniff(&mut stream) => sniffed,
+        () = stopped(&mut stop) => None,
+    };
+    let Some((protocol, start)) = sniffed else { return };
+    stream.replay(start);
+    match protocol {
+        Protocol::Http1 => http1(stream, handler, pulse, stop).await,
+        Protocol::Http2 => http2::serve(stream, handler, (pulse, timers.keep_alive), stop).await,
+    }
+}
+
+async fn http1<H: Handler>(stream: TimedStream, handler: Arc<H>, pulse: Arc<Pulse>, mut stop: StopSignal) {
     let service = service_fn(move |request| {
         let (handler, pulse) = (Arc::clone(&handler), Arc::clone(&pulse));
         async move {
@@ -138,9 +163,9 @@ async fn connection<H: Handler>(stream: Stream, handler: Arc<H>, timers: Timers,
             Ok::<_, Infallible>(response)
         }
     });
-    let connection =
-        http1::Builder::new().max_header_size(MAX_HEADER_BYTES).header_read_timeout(None).serve_connection(io, service);
-    let mut connection = pin!(connection);
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(MAX_HEADER_BYTES).header_read_timeout(None);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Errors are the client's: it went away, or sent what is no HTTP and was told so.
     tokio::select! {
         biased;

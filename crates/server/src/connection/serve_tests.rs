@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -32,7 +33,7 @@ impl Drop for OnDrop<'_> {
 }
 
 impl Handler for Fake {
-    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
         pulse.begin();
         let mut unfinished = OnDrop(self, true);
         let path = request.uri().path().to_owned();
@@ -47,7 +48,7 @@ impl Handler for Fake {
             _ => drop(request.into_body().collect().await),
         }
         unfinished.1 = false;
-        Response::new(Full::new(body))
+        Response::new(Outgoing::new(body))
     }
 }
 
@@ -66,7 +67,12 @@ fn start_with(host: &str, header_ms: u64, keep_alive_ms: u64, max_connections: u
     let fake = Arc::new(Fake::default());
     let (stop, signal) = watch::channel(None);
     let timers = Timers { header: header_ms * MILLISECOND, keep_alive: keep_alive_ms * MILLISECOND };
-    let served = tokio::spawn(serve(listener, Arc::clone(&fake), Limits { timers, max_connections }, signal));
+    let served = tokio::spawn(serve(
+        listener,
+        Arc::clone(&fake),
+        Limits { timers, connections: Arc::new(Semaphore::new(max_connections)) },
+        signal,
+    ));
     Door { fake, stop, port, served }
 }
 

@@ -35,12 +35,13 @@ impl Guard {
         if head.hosts > 1 || (head.hosts == 0 && version == Version::HTTP_11) {
             return Err(invalid("a request needs the header host, once"));
         }
+        let authority = uri.authority().map(|authority| authority.as_str());
         let host = match head.host {
             Some(host) => host.to_str().map_err(|_| invalid("the header host is not ASCII"))?,
-            None => "",
+            None => authority.unwrap_or(""), // HTTP/2 has `:authority` instead
         };
         // A target in absolute form names a host of its own; both must be ours.
-        for name in [Some(host), uri.authority().map(|authority| authority.as_str())].into_iter().flatten() {
+        for name in [Some(host), authority].into_iter().flatten() {
             if self.loopback && !name.is_empty() && !self.is_ours(name) {
                 let message = format!(
                     "host \"{}\" is not served; call localhost or 127.0.0.1, or list the host in allowed_hosts",
@@ -136,6 +137,19 @@ mod tests {
     fn absolute_targets_count_as_hosts() {
         assert_eq!(check(true, Some("localhost"), None, "http://evil.example/v2"), Some(Code::ForbiddenHost));
         assert_eq!(check(true, Some("localhost"), None, "http://localhost/v2"), None);
+    }
+
+    #[test]
+    fn an_authority_is_a_host() {
+        let guard = Guard { loopback: true, allowed_hosts: vec![], allowed_origins: vec![] };
+        let check = |origin: &'static str, target: &str| {
+            let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+            let uri: Uri = target.parse().unwrap();
+            guard.check(&Head::new(&headers), &uri, Version::HTTP_2).err().map(|error| error.code)
+        };
+        assert_eq!(check("http://localhost:8000", "http://localhost:8000/v2"), None);
+        assert_eq!(check("http://evil.example", "http://localhost:8000/v2"), Some(Code::ForbiddenOrigin));
+        assert_eq!(check("http://evil.example", "http://evil.example/v2"), Some(Code::ForbiddenHost));
     }
 
     #[test]

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use samovar_core::error::{Code, Error};
 
 use super::DOOR;
@@ -16,7 +14,7 @@ use super::error::status;
 use super::infer;
 use super::reply::Reply;
 use super::routes::Route;
-use crate::connection::{Handler, Pulse};
+use crate::connection::{Handler, Outgoing, Pulse};
 use crate::data_plane::DataPlane;
 use crate::door::access::{AccessLine, Status};
 use crate::door::body;
@@ -25,21 +23,15 @@ use crate::door::head::Head;
 use crate::door::panic;
 
 /// The HTTP door of one listener.
-pub(super) struct Door {
+pub(crate) struct Door {
     plane: Arc<DataPlane>,
     guard: Guard,
     access_log: bool,
 }
 
 impl Door {
-    pub(super) fn new(plane: Arc<DataPlane>, loopback: bool) -> Self {
-        let config = plane.config();
-        let guard = Guard {
-            loopback,
-            allowed_hosts: config.allowed_hosts.clone(),
-            allowed_origins: config.allowed_origins.clone(),
-        };
-        let access_log = config.access_log;
+    pub(crate) fn new(plane: Arc<DataPlane>, guard: Guard) -> Self {
+        let access_log = plane.config().access_log;
         Self { plane, guard, access_log }
     }
 
@@ -83,7 +75,7 @@ impl Door {
 }
 
 impl Handler for Door {
-    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
         let arrived = pulse.begin();
         let (parts, mut incoming) = request.into_parts();
         let cancelled = Status::Http(status(Code::Cancelled));
@@ -103,7 +95,9 @@ impl Handler for Door {
         if unread {
             pulse.linger();
         }
-        reply.into_response(unread || self.plane.draining())
+        // HTTP/2 ends a connection by frames of its own.
+        let closes = parts.version < Version::HTTP_2 && (unread || self.plane.draining());
+        reply.into_response(closes)
     }
 }
 

@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::super::serve;
 use super::*;
 use crate::connection::bind;
+use crate::doors::serve;
 
 fn config() -> EngineConfig {
     EngineConfig {
@@ -66,7 +66,8 @@ fn start() -> Running {
     let listener = bind("127.0.0.1", 0).unwrap();
     let port = listener.address().port.unwrap();
     let (stop, stopped) = watch::channel(None);
-    tokio::spawn(serve(listener, Arc::clone(&plane), stopped));
+    let connections = Arc::new(tokio::sync::Semaphore::new(10));
+    tokio::spawn(serve(listener, Arc::clone(&plane), connections, stopped));
     Running { plane, port, _stop: stop }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use samovar_core::error::{Code, Error};
 use serde::Serialize;
 
 use super::error;
+use crate::connection::Outgoing;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BLOBS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -88,8 +88,8 @@ impl Reply {
     }
 
     /// As HTTP; `close`: the connection ends with it.
-    pub(super) fn into_response(self, close: bool) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
+    pub(super) fn into_response(self, close: bool) -> Response<Outgoing> {
+        let mut response = Response::new(Outgoing::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if let Some(content_type) = self.content_type {
@@ -118,7 +118,7 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn header(response: &Response<Full<Bytes>>, name: &str) -> Option<String> {
+    fn header(response: &Response<Outgoing>, name: &str) -> Option<String> {
         response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
     }
 
