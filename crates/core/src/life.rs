@@ -113,6 +113,12 @@ impl Life {
         self.events.iter().cloned().collect()
     }
 
+    /// The last of them.
+    #[must_use]
+    pub fn newest(&self) -> Option<&LifeEvent> {
+        self.events.back()
+    }
+
     /// Would a request succeed now?
     #[must_use]
     pub fn is_ready(&self) -> bool {

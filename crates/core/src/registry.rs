@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -15,8 +14,10 @@ use tokio::time::Instant;
 use crate::config::{ExposeErrors, VersionSpec};
 use crate::error::{Code, Error, echo};
 use crate::events::{Event, Events};
-use crate::life::{Cause, LifeEvent, State};
+use crate::history::History;
+use crate::life::{Cause, State};
 use crate::metrics::{Metrics, VersionGauges};
+use crate::report::VersionReport;
 use crate::version::{Version, not_ready, unloaded};
 use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
@@ -25,8 +26,15 @@ use crate::workers::spawn::Worker;
 /// How long a version that was replaced stays open; between looking it up and reaching it a request never waits.
 const LATECOMERS: Duration = Duration::from_millis(500);
 
-/// The versions of one model by name.
-type Versions = BTreeMap<String, Arc<Deployed>>;
+/// One model to requests.
+#[derive(Clone, Debug)]
+struct Routes {
+    /// By name.
+    versions: BTreeMap<String, Arc<Deployed>>,
+    /// What gets the requests that name no version; chosen anew when one changes its state, so that a request need not
+    /// look at the states.
+    chosen: Arc<Deployed>,
+}
 
 /// A version with what ends it.
 #[derive(Debug)]
@@ -38,39 +46,11 @@ pub struct Deployed {
     crew: Mutex<Option<JoinSet<()>>>,
 }
 
-/// What is told of a version to the control plane.
-#[derive(Debug, Serialize)]
-pub struct VersionReport {
-    /// The number that deploying it gave.
-    pub serial: u64,
-    /// Model name.
-    pub name: String,
-    /// Version name.
-    pub version: String,
-    /// Where it is in its life.
-    pub state: State,
-    /// Why it failed, or why an instance last died.
-    pub cause: Option<Cause>,
-    /// Its history.
-    pub events: Vec<LifeEvent>,
-    /// Live instances.
-    pub instances: Vec<InstanceReport>,
-}
-
-/// A live instance.
-#[derive(Debug, Serialize)]
-pub struct InstanceReport {
-    /// Its number.
-    pub index: usize,
-    /// Its process.
-    pub pid: u32,
-}
-
 /// Every version that the engine knows.
 #[derive(Debug)]
 pub struct Registry {
     /// What requests see; replaced as a whole, so that a look at it takes no lock.
-    routes: ArcSwap<BTreeMap<String, Versions>>,
+    routes: ArcSwap<BTreeMap<String, Routes>>,
     /// Serialises changes of `routes`, and holds versions that load in order to take over.
     incoming: Mutex<Vec<Arc<Deployed>>>,
     /// Versions that end behind the back of whoever asked for it; the engine waits for them before it goes.
@@ -79,6 +59,7 @@ pub struct Registry {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    history: Arc<History>,
     expose_errors: ExposeErrors,
     drain_timeout: Duration,
 }
@@ -101,19 +82,19 @@ impl Registry {
             pool,
             metrics,
             events,
+            history: Arc::default(),
             expose_errors,
             drain_timeout,
         })
     }
 
-    /// The version that gets a request: the named one, else the highest integer, else `default`, else the last deployed.
+    /// The version that gets a request: the named one, else of those that serve the highest integer, else `default`,
+    /// else the last deployed.
     pub fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
         let routes = self.routes.load();
-        let versions = routes.get(model).ok_or_else(|| unknown(model))?;
-        let Some(name) = version else {
-            let chosen = choose(versions).map(|deployed| Arc::clone(&deployed.version));
-            return chosen.ok_or_else(|| Error::new(Code::UnknownModel, format!("model {model:?} has no version")));
-        };
+        let model_routes = routes.get(model).ok_or_else(|| unknown(model))?;
+        let Some(name) = version else { return Ok(Arc::clone(&model_routes.chosen.version)) };
+        let versions = &model_routes.versions;
         versions.get(name).map(|deployed| Arc::clone(&deployed.version)).ok_or_else(|| {
             let known: Vec<_> = versions.keys().map(String::as_str).collect();
             let text = format!("model {model:?} has no version {:?}; it has {}", echo(name), known.join(", "));
@@ -124,39 +105,32 @@ impl Registry {
     /// Every version of a model.
     pub fn find_all(&self, model: &str) -> Result<Vec<Arc<Version>>, Error> {
         let routes = self.routes.load();
-        let versions = routes.get(model).ok_or_else(|| unknown(model))?;
+        let versions = &routes.get(model).ok_or_else(|| unknown(model))?.versions;
         Ok(versions.values().map(|deployed| Arc::clone(&deployed.version)).collect())
     }
 
     /// Every version.
     #[must_use]
     pub fn versions(&self) -> Vec<Arc<Version>> {
-        self.routes.load().values().flat_map(BTreeMap::values).map(|deployed| Arc::clone(&deployed.version)).collect()
+        self.deployed().iter().map(|deployed| Arc::clone(&deployed.version)).collect()
     }
 
     /// Names of the versions of a model that could serve.
     #[must_use]
     pub fn version_names(&self, model: &str) -> Vec<String> {
-        self.routes.load().get(model).map(|versions| versions.keys().cloned().collect()).unwrap_or_default()
+        self.routes.load().get(model).map(|routes| routes.versions.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// What the control plane may know of every version.
     #[must_use]
     pub fn reports(&self) -> Vec<VersionReport> {
-        let report = |version: Arc<Version>| {
-            let pids = version.gauges().pids;
-            let life = version.life.lock();
-            VersionReport {
-                serial: version.serial,
-                name: version.name.to_string(),
-                version: version.version.to_string(),
-                state: life.state(),
-                cause: life.cause().cloned(),
-                events: life.events(),
-                instances: pids.into_iter().map(|(index, pid)| InstanceReport { index, pid }).collect(),
-            }
-        };
-        self.versions().into_iter().map(report).collect()
+        self.versions().iter().map(|version| version.report()).collect()
+    }
+
+    /// What became of every version.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// For a scrape.
@@ -171,7 +145,7 @@ impl Registry {
         self.pool.import(&spec.imports);
         let instances = spec.options.instances.max(1);
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let version = Version::new(serial, spec, Arc::clone(&self.metrics), self.expose_errors);
+        let version = self.version(serial, spec);
         let (stop, stopped) = watch::channel(false);
         let mut incoming = self.incoming.lock();
         let deployed = Arc::new(Deployed { version: Arc::clone(&version), stop, crew: Mutex::default() });
@@ -201,7 +175,7 @@ impl Registry {
     /// List a model that could not even be described.
     pub fn declare_failed(self: &Arc<Self>, spec: VersionSpec, cause: Cause) {
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let version = Version::new(serial, spec, Arc::clone(&self.metrics), self.expose_errors);
+        let version = self.version(serial, spec);
         let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
         version.close(Error::new(Code::ModelFailed, text), true);
         let message = cause.message.clone();
@@ -218,7 +192,7 @@ impl Registry {
         let is_meant =
             |deployed: &Arc<Deployed>| &*deployed.version.name == model && &*deployed.version.version == version;
         let mut meant: Vec<_> = self.incoming.lock().extract_if(.., |deployed| is_meant(deployed)).collect();
-        meant.extend(self.routes.load().get(model).and_then(|versions| versions.get(version)).cloned());
+        meant.extend(self.routes.load().get(model).and_then(|routes| routes.versions.get(version)).cloned());
         meant.retain(|deployed| deployed.version.enter(State::Draining, "draining", None));
         let deadline = Instant::now() + self.drain_timeout;
         for deployed in &meant {
@@ -232,7 +206,7 @@ impl Registry {
 
     /// End every version, after what waits and runs in them, or at `deadline`.
     pub async fn end_all(self: &Arc<Self>, deadline: Instant) {
-        let mut all: Vec<_> = self.routes.load().values().flat_map(|versions| versions.values().cloned()).collect();
+        let mut all = self.deployed();
         all.append(&mut self.incoming.lock());
         all.retain(|deployed| deployed.version.life.lock().state() != State::Unloaded);
         let mut ends = JoinSet::new();
@@ -245,6 +219,10 @@ impl Registry {
         }
         let mut behind = std::mem::take(&mut *self.endings.lock());
         while ends.join_next().await.is_some() || behind.join_next().await.is_some() {}
+    }
+
+    fn version(&self, serial: u64, spec: VersionSpec) -> Arc<Version> {
+        Version::new(serial, spec, Arc::clone(&self.metrics), Arc::clone(&self.history), self.expose_errors)
     }
 
     fn end_behind(&self, end: impl Future<Output = ()> + Send + 'static) {
@@ -268,16 +246,32 @@ impl Registry {
         }
     }
 
+    fn deployed(&self) -> Vec<Arc<Deployed>> {
+        self.routes.load().values().flat_map(|routes| routes.versions.values().cloned()).collect()
+    }
+
     fn serving(&self, version: &Version) -> Option<Arc<Deployed>> {
-        self.routes.load().get(&*version.name)?.get(&*version.version).cloned()
+        self.routes.load().get(&*version.name)?.versions.get(&*version.version).cloned()
     }
 
     /// Let a version get the requests of its name. The lock on `incoming` is held.
     fn install(&self, deployed: Arc<Deployed>) {
         let mut routes = BTreeMap::clone(&self.routes.load());
-        let versions = routes.entry(deployed.version.name.to_string()).or_default();
-        versions.insert(deployed.version.version.to_string(), deployed);
+        let name = deployed.version.name.to_string();
+        let of_model =
+            routes.entry(name).or_insert_with(|| Routes { versions: BTreeMap::new(), chosen: Arc::clone(&deployed) });
+        of_model.versions.insert(deployed.version.version.to_string(), deployed);
+        of_model.choose();
         self.routes.store(Arc::new(routes));
+    }
+
+    /// A version has changed its state: another one may be better for requests that name none.
+    fn choose(&self, model: &str) {
+        let _changes = self.incoming.lock();
+        let mut routes = BTreeMap::clone(&self.routes.load());
+        if routes.get_mut(model).is_some_and(Routes::choose) {
+            self.routes.store(Arc::new(routes));
+        }
     }
 
     fn announce(&self, version: &Version) {
@@ -290,6 +284,8 @@ impl Registry {
             state: life.state(),
             cause: life.cause().cloned(),
         });
+        drop(life);
+        self.choose(&version.name);
     }
 
     /// A version that loaded in order to take over has become ready, or has failed.
@@ -304,7 +300,7 @@ impl Registry {
         }
         if let Some(old) = old {
             let cause = version.life.lock().cause().map_or_else(String::new, |cause| cause.message.clone());
-            old.version.life.lock().note(&format!("a newer load failed and this one serves on: {cause}"));
+            old.version.note(&format!("a newer load failed and this one serves on: {cause}"));
         }
         Some(deployed)
     }
@@ -348,13 +344,56 @@ fn shutting_down() -> Error {
         .retry_after(1)
 }
 
-/// The version that a request without one gets. Those that can serve come first.
-fn choose(versions: &Versions) -> Option<&Arc<Deployed>> {
-    let rank = |deployed: &&Arc<Deployed>| {
-        let state = deployed.version.life.lock().state();
-        let serves = matches!(state, State::Ready | State::Degraded | State::Loading);
-        let number = deployed.version.version.parse::<u64>().ok();
-        (serves, number, &*deployed.version.version == "default", deployed.version.serial)
-    };
-    versions.values().max_by_key(rank)
+impl Routes {
+    /// Choose the version for requests that name none; true if it is another one than before.
+    fn choose(&mut self) -> bool {
+        let rank = |deployed: &&Arc<Deployed>| {
+            let state = deployed.version.life.lock().state();
+            let serves = match state {
+                State::Ready | State::Degraded => 2,
+                State::Loading => 1, // it says so, until it takes over from older versions
+                State::Draining | State::Unloaded | State::Failed => 0,
+            };
+            let number = deployed.version.version.parse::<u64>().ok();
+            (serves, number, &*deployed.version.version == "default", deployed.version.serial)
+        };
+        let Some(best) = self.versions.values().max_by_key(rank).cloned() else { return false };
+        let is_new = !Arc::ptr_eq(&best, &self.chosen);
+        self.chosen = best;
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployed(serial: u64, version: &str, state: State) -> Arc<Deployed> {
+        let spec = VersionSpec::undescribed("m".into(), version.into());
+        let version = Version::new(serial, spec, Arc::default(), Arc::default(), ExposeErrors::Id);
+        version.enter(state, "", None);
+        Arc::new(Deployed { version, stop: watch::channel(false).0, crew: Mutex::default() })
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_version_gets_the_best_that_serves() {
+        use State::{Degraded, Failed, Loading, Ready, Unloaded};
+        for (versions, wanted) in [
+            (&[("1", Ready), ("2", Ready), ("10", Degraded)][..], "10"),
+            (&[("1", Ready), ("2", Loading)], "1"),
+            (&[("1", Ready), ("2", Failed), ("3", Unloaded)], "1"),
+            (&[("1", Failed), ("2", Loading)], "2"),
+            (&[("a", Ready), ("default", Ready), ("b", Ready)], "default"),
+            (&[("b", Ready), ("a", Ready)], "a"),
+            (&[("a", Ready), ("default", Ready), ("1", Ready)], "1"),
+        ] {
+            let all: Vec<_> =
+                versions.iter().zip(1..).map(|((name, state), serial)| deployed(serial, name, *state)).collect();
+            let named = |deployed: &Arc<Deployed>| (deployed.version.version.to_string(), Arc::clone(deployed));
+            let mut routes = Routes { versions: all.iter().map(named).collect(), chosen: Arc::clone(&all[0]) };
+            assert_eq!(routes.choose(), *all[0].version.version != *wanted);
+            assert_eq!(&*routes.chosen.version.version, wanted);
+            assert!(!routes.choose());
+        }
+    }
 }

@@ -17,6 +17,7 @@ use crate::channel::transport::Signature;
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::{ExposeErrors, VersionSpec};
 use crate::error::{Code, Error};
+use crate::history::History;
 use crate::life::{Cause, Life, State};
 use crate::metrics::{Metrics, VersionGauges, VersionMetrics, seconds};
 use crate::pending::{Part, Pending};
@@ -43,6 +44,7 @@ pub struct Version {
     /// Its metrics.
     pub metrics: VersionMetrics,
     all_metrics: Arc<Metrics>,
+    history: Arc<History>,
     signature: Signature,
     expose_errors: ExposeErrors,
     /// The one lock on the path of a request, held for the scheduler's decisions only.
@@ -91,7 +93,13 @@ pub struct DeathReport {
 impl Version {
     /// A version with no live instance yet. Must run inside the tokio runtime: its timer is started.
     #[must_use]
-    pub fn new(serial: u64, spec: VersionSpec, metrics: Arc<Metrics>, expose_errors: ExposeErrors) -> Arc<Self> {
+    pub fn new(
+        serial: u64,
+        spec: VersionSpec,
+        metrics: Arc<Metrics>,
+        history: Arc<History>,
+        expose_errors: ExposeErrors,
+    ) -> Arc<Self> {
         let options = &spec.options;
         let max_batch_size = if spec.batch_axis { options.max_batch_size.max(1) } else { 1 };
         let delay = std::time::Duration::try_from_secs_f64(options.max_queue_delay_ms / 1e3).unwrap_or_default();
@@ -112,6 +120,7 @@ impl Version {
             life: Mutex::default(),
             metrics: metrics.version(&spec.name, &spec.version),
             all_metrics: metrics,
+            history,
             signature: Signature {
                 inputs: spec.inputs.clone(),
                 outputs: spec.outputs.clone(),
@@ -123,6 +132,7 @@ impl Version {
             idle: Notify::new(),
             spec,
         });
+        version.record(&version.life.lock());
         tokio::spawn(run_timer(Arc::downgrade(&version), Arc::clone(&version.earlier)));
         version
     }
@@ -269,7 +279,26 @@ impl Version {
 
     /// Enter a state; true if it is a new one.
     pub fn enter(&self, state: State, message: &str, cause: Option<Cause>) -> bool {
-        self.life.lock().enter(state, message, cause)
+        let mut life = self.life.lock();
+        let is_new = life.enter(state, message, cause);
+        if is_new {
+            self.record(&life);
+        }
+        is_new
+    }
+
+    /// Remember something that is no transition.
+    pub fn note(&self, message: &str) {
+        let mut life = self.life.lock();
+        life.note(message);
+        self.record(&life);
+    }
+
+    /// The newest entry of its life goes into the history of all.
+    fn record(&self, life: &Life) {
+        if let Some(event) = life.newest() {
+            self.history.push(&self.name, &self.version, event.clone());
+        }
     }
 
     /// For a scrape and for the state of instances.

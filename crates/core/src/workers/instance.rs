@@ -226,12 +226,12 @@ impl Crew {
         let lines = cause.stderr.join(" | ");
         tracing::warn!(model = %version.name, version = %version.version, restart_in_s = wait.as_secs_f64(), stderr = lines, "{}", cause.message);
         if version.is_any_up() {
-            version.life.lock().note(&cause.message);
+            version.note(&cause.message);
         } else if version.life.lock().state() != State::Loading {
             let message = cause.message.clone();
             self.enter(State::Degraded, &message, Some(cause));
         } else {
-            version.life.lock().note(&cause.message);
+            version.note(&cause.message);
         }
         Some(wait)
     }
@@ -241,7 +241,7 @@ impl Crew {
         let version = &self.version;
         let given_up = self.given_up.fetch_add(1, Ordering::AcqRel) + 1;
         if version.is_any_up() || given_up < version.spec.options.instances {
-            version.life.lock().note(&cause.message);
+            version.note(&cause.message);
             return None;
         }
         let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);

@@ -1,0 +1,74 @@
+//! What is told of a version to the control plane and to the owner of the engine.
+
+use serde::Serialize;
+
+use crate::config::{ModelOptions, VersionSpec};
+use crate::life::{Cause, LifeEvent, State};
+use crate::tensor::TensorSpec;
+use crate::version::Version;
+
+/// A version: what it is, and how it fares.
+#[derive(Debug, Serialize)]
+pub struct VersionReport {
+    /// The number that deploying it gave.
+    pub serial: u64,
+    /// Model name.
+    pub name: String,
+    /// Version name.
+    pub version: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it failed, or why an instance last died.
+    pub cause: Option<Cause>,
+    /// Its history.
+    pub events: Vec<LifeEvent>,
+    /// Live instances.
+    pub instances: Vec<InstanceReport>,
+    /// Runtime that loads it.
+    pub runtime: String,
+    /// What the runtime was told to load.
+    pub source: serde_json::Value,
+    /// Inputs without the batch axis.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs, likewise.
+    pub outputs: Vec<TensorSpec>,
+    /// True if the first axis of every tensor is the batch axis.
+    pub batch_axis: bool,
+    /// Its settings.
+    pub options: ModelOptions,
+}
+
+/// A live instance.
+#[derive(Debug, Serialize)]
+pub struct InstanceReport {
+    /// Its number.
+    pub index: usize,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Version {
+    /// What may be known of it.
+    #[must_use]
+    pub fn report(&self) -> VersionReport {
+        let VersionSpec { name, version, runtime, source, inputs, outputs, batch_axis, options, .. } =
+            self.spec.clone();
+        let instances = self.gauges().pids.into_iter().map(|(index, pid)| InstanceReport { index, pid }).collect();
+        let life = self.life.lock();
+        VersionReport {
+            serial: self.serial,
+            name,
+            version,
+            state: life.state(),
+            cause: life.cause().cloned(),
+            events: life.events(),
+            instances,
+            runtime,
+            source,
+            inputs,
+            outputs,
+            batch_axis,
+            options,
+        }
+    }
+}
