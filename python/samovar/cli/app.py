@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from samovar.cli.doctor import doctor
 from samovar.cli.help import EXIT_CODES, Command, show_help
 from samovar.cli.infer import infer
 from samovar.cli.inspect import inspect
@@ -37,5 +38,5 @@ def samovar(
 
 app.command(cls=Command)(serve)
 app.add_typer(models, name="models")
-for command in (infer, inspect, version):
+for command in (infer, inspect, doctor, version):
     app.command(cls=Command)(command)

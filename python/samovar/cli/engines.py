@@ -15,7 +15,7 @@ from samovar.errors import InputError, SamovarError, UnreachableError
 if TYPE_CHECKING:
     from samovar.client import Client
 
-__all__ = ["Engine", "Running", "connect", "running"]
+__all__ = ["Engine", "Running", "connect", "is_own", "running"]
 
 _PROBE_TIMEOUT_S = 5.0
 
@@ -48,6 +48,12 @@ class Running:
         http = self.state["addresses"]["http"] if self.state else {"path": ""}
         return f"unix:{http['path']}" if http["path"] is not None else url(http)
 
+    @property
+    def ports(self) -> list[int]:
+        """The TCP ports of its doors."""
+        addresses = self.state["addresses"] if self.state else {}
+        return [door["port"] for door in addresses.values() if isinstance(door, dict) and door["path"] is None]
+
 
 @contextmanager
 def connect(url: str | None, engine: str | None) -> Iterator[Engine]:
@@ -67,9 +73,18 @@ def connect(url: str | None, engine: str | None) -> Iterator[Engine]:
 def running() -> list[Running]:
     """Every engine of this user whose admin socket stands at its usual place."""
     folder = admin_folder()
-    if not _is_own(folder):
+    if not is_own(folder):
         return []
     return [Running(path, _state(path)) for path in sorted(folder.glob("*.sock")) if _is_alive(path)]
+
+
+def is_own(folder: Path) -> bool:
+    """True if only this user can have put a socket there: others may write to the temporary directory."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _socket_of(engine: str) -> Path:
@@ -93,15 +108,6 @@ def _only() -> Running:
 def _models(engine: Running) -> str:
     names = dict.fromkeys(model["name"] for model in engine.state["models"]) if engine.state else ["does not answer"]
     return ", ".join(names)
-
-
-def _is_own(folder: Path) -> bool:
-    """Others may write to the temporary directory: what is not ours alone could be anybody's engine."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return False
-    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _is_alive(path: Path) -> bool:

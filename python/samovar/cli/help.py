@@ -1,5 +1,6 @@
 """How help looks: plain text whose names are never cut, options in groups."""
 
+import re
 from typing import Any
 
 import typer
@@ -26,8 +27,8 @@ class Command(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"
-                panel = getattr(parameter, "rich_help_panel", None)
-                sections.setdefault(panel or ("Arguments" if is_argument else "Options"), []).append(record)
+                panel = getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
+                sections.setdefault(panel, []).append((re.sub(" <.*>$", "", record[0]), record[1]))  # no Python types
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)

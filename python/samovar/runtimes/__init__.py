@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from samovar.config.declared import Declared, read_declared
 from samovar.errors import TargetError
 
-__all__ = ["Arrays", "LoadedModel", "Question", "Runtime", "runtime_for", "runtime_named"]
+__all__ = ["RUNTIMES", "Arrays", "LoadedModel", "Question", "Runtime", "runtime_for", "runtime_named"]
 
 Arrays = Sequence[Any]
 
@@ -21,6 +21,7 @@ _MODULES = {
     "python": "samovar.runtimes.python",
     "onnx": "samovar.runtimes.onnx",
 }
+RUNTIMES = tuple(_MODULES)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""`samovar doctor`: what is installed, what a start here would use and expose, which engines run, and what is wrong."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samovar.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="file of settings [samovar.toml]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the installation, and what a start here would expose."""
+    from samovar.cli.checkup import examine
+    from samovar.cli.output import print_json
+
+    found = examine(config)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from samovar.cli.output import columns, show, text
+
+    sections: dict[str, dict[str, object]] = {
+        "versions": {name: version or text("not installed", "dim") for name, version in found["versions"].items()},
+        "runtimes": {name: _runtime(runtime) for name, runtime in found["runtimes"].items()},
+        "machine": found["machine"],
+        "start": found["start"],
+    }
+    for title, facts in sections.items():
+        if facts:
+            show(text(title, "bold"), columns((), [("", name.replace("_", " "), fact) for name, fact in facts.items()]))
+    show(text("engines", "bold"))
+    engines = [("", f"pid {engine['pid']}", engine["url"], engine["models"]) for engine in found["engines"]]
+    show(columns((), engines) if engines else "  none of yours runs here", "")
+    for problem in found["problems"]:
+        show(text(f"wrong: {problem}", "bold red"))
+    if not found["problems"]:
+        show(text("nothing is wrong", "green"))
+
+
+def _runtime(runtime: dict[str, Any]) -> "Text":
+    from samovar.cli.output import text
+
+    return text("found", "green") if runtime["found"] else text(f"missing; {runtime['install']}", "yellow")
