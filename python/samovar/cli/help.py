@@ -28,7 +28,8 @@ class Command(TyperCommand):
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"
                 panel = getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
-                sections.setdefault(panel, []).append((re.sub(" <.*>$", "", record[0]), record[1]))  # no Python types
+                name = re.sub(" <.*>$", "", record[0]) if is_argument else record[0]  # without its Python type
+                sections.setdefault(panel, []).append((name, record[1]))
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)

@@ -68,7 +68,7 @@ def serve(
     ],
     config: Annotated[
         Path | None,
-        typer.Option(help="file of settings [samovar.toml]", show_default=False),
+        typer.Option(metavar="FILE", help="file of settings [samovar.toml]", show_default=False),
     ] = None,
     **options: Any,
 ) -> None:
