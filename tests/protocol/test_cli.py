@@ -1,12 +1,18 @@
 """The commands that talk to an engine, against a real one."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from commands import run
+from protocol.gates import Begin
 from serving import Serve, Served
 
 
@@ -98,3 +104,24 @@ def test_where_no_engine_is_the_cure_is_told(monkeypatch: pytest.MonkeyPatch, tm
     assert (ran.code, ran.out) == (2, "")
     ran = run("models", "list", "--url", "http://here", "--engine", "1")
     assert (ran.code, ran.err) == (2, "samovar: --url and --engine both name an engine; give one of them\n")
+
+
+def test_ctrl_c_ends_quietly_and_gives_the_terminal_back(gated: Begin) -> None:
+    begun = gated("Narrow")
+    url = f"http://127.0.0.1:{begun.served.port}"
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "samovar", "infer", "narrow", "--url", url, "-i", "[[-1]]"]
+    with os.fdopen(terminal, "rb", buffering=0) as shown:
+        environment = {**os.environ, "TERM": "xterm"}
+        with subprocess.Popen(command, stdout=end, stderr=end, env=environment) as process:
+            os.close(end)
+            begun.calls.append(begun.gate.accept()[0])
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        output = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody holds its other end
+            while part := shown.read(4096):
+                output += part
+    assert b"waiting for narrow ..." in output
+    assert b"Traceback" not in output
+    assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")  # the cursor is back

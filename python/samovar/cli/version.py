@@ -1,7 +1,5 @@
 """`samovar version`."""
 
-from importlib.metadata import version as installed
-
 from samovar.cli.options import AsJson
 
 __all__ = ["print_version", "version"]
@@ -12,11 +10,17 @@ def version(as_json: AsJson = False) -> None:
     if as_json:
         from samovar.cli.output import print_json
 
-        print_json({"version": installed("samovar")})
+        print_json({"version": _installed()})
     else:
         print_version()
 
 
 def print_version() -> None:
     """The same as a line for people."""
-    print(f"samovar {installed('samovar')}")
+    print(f"samovar {_installed()}")
+
+
+def _installed() -> str:
+    from importlib.metadata import version as installed  # a tenth of the start of every command
+
+    return installed("samovar")
