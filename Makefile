@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV := .venv
 COMPAT_VENV := .venv-compat
+TORCH_VENV := .venv-torch
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 
@@ -59,7 +60,8 @@ wheel: setup ## Build one abi3 wheel into dist/
 lock: setup ## Resolve pyproject.toml into constraints/*.txt anew
 	lock() { $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url "$$@"; }; \
 	lock pyproject.toml --group dev --output-file constraints/dev.txt; \
-	lock --group compat --output-file constraints/compat.txt
+	lock --group compat --output-file constraints/compat.txt; \
+	lock pyproject.toml --extra torch --group torch --output-file constraints/torch.txt
 
 ##@ see
 
@@ -89,7 +91,7 @@ test-rust: ## Run the tests of the Rust crates
 
 .PHONY: test-python
 test-python: build ## Run the Python tests against real engines
-	$(PYTEST) --ignore tests/compat $(ARGS)
+	$(PYTEST) --ignore tests/compat --ignore tests/pytorch $(ARGS)
 
 .PHONY: test-unit
 test-unit: build ## Run the tests that start no process
@@ -102,6 +104,19 @@ test-compat: build $(COMPAT_VENV)/.ready ## Run third-party clients, from a .ven
 $(COMPAT_VENV)/.ready: $(VENV)/.ready constraints/compat.txt
 	test -x $(COMPAT_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(COMPAT_VENV)
 	$(UV_INSTALL) --python $(COMPAT_VENV)/bin/python --requirement constraints/compat.txt
+	touch $@
+
+.PHONY: test-torch
+test-torch: build $(TORCH_VENV)/.ready ## Run what needs torch, 5 GB, in a .venv of its own (TORCH_INDEX=URL of smaller builds)
+	$(TORCH_VENV)/bin/python -m pytest tests/pytorch $(ARGS)
+
+# The constraints name what torch of PyPI needs; builds of another index need less. The engine under test is the checkout.
+$(TORCH_VENV)/.ready: $(VENV)/.ready constraints/torch.txt
+	test -x $(TORCH_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(TORCH_VENV)
+	$(UV_INSTALL) --python $(TORCH_VENV)/bin/python --constraint constraints/torch.txt \
+		$(if $(TORCH_INDEX),--index $(TORCH_INDEX) --index-strategy unsafe-best-match) \
+		--requirement pyproject.toml --extra torch --group torch
+	echo $(CURDIR)/python > $$($(TORCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth
 	touch $@
 
 .PHONY: test-wheel
@@ -143,6 +158,6 @@ packages: ## Install the Debian packages of the wider suites (wrk, nginx); needs
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (the Rust cache stays: see CARGO_TARGET_DIR)
-	rm -rf $(VENV) $(COMPAT_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPAT_VENV) $(TORCH_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f python/samovar/_core*.so
 	find python tests benchmarks examples scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -20,6 +20,7 @@ Arrays = Sequence[Any]
 _MODULES = {
     "python": "samovar.runtimes.python",
     "onnx": "samovar.runtimes.onnx",
+    "torchscript": "samovar.runtimes.torchscript",
 }
 RUNTIMES = tuple(_MODULES)
 
@@ -102,5 +103,5 @@ def runtime_for(path: Path) -> Runtime:
             return runtime
     raise TargetError(
         f"{path.name} has no format that is served",
-        "give an ONNX model (.onnx), or a Python file (.py) with decorated classes",
+        "give a Python file (.py) with decorated classes, an ONNX model (.onnx) or TorchScript (.pt, .pth, .ts)",
     )

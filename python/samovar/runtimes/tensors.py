@@ -17,7 +17,7 @@ _DECLARED = "declared in samovar.toml"
 class FileTensor:
     """An input or output as its file has it, None where that does not say.
 
-    An axis is a length, the name of one that may have any length, or None for one without a name.
+    An axis is a length; one of any length is its name, None if it has none, or -1 if it is known not to be the batch.
     """
 
     name: str
@@ -69,7 +69,7 @@ def _merged(place: str, tensor: FileTensor, declared: DeclaredTensor) -> FileTen
         tensor = replace(tensor, datatype=declared.datatype)
     if declared.shape is None:
         return tensor
-    shape = tensor.shape if tensor.shape is not None else (None,) * len(declared.shape)
+    shape = tensor.shape if tensor.shape is not None else (-1,) * len(declared.shape)
     if len(shape) != len(declared.shape) or any(map(_contradicts, shape, declared.shape)):
         raise TargetError(
             f"{place} has the shape {_shown(shape)}, not the {_shown(declared.shape)} {_DECLARED}", "correct it there"
@@ -78,12 +78,14 @@ def _merged(place: str, tensor: FileTensor, declared: DeclaredTensor) -> FileTen
 
 
 def _contradicts(axis: int | str | None, declared: int | str) -> bool:
-    return isinstance(axis, int) and axis != declared
+    return isinstance(axis, int) and axis >= 0 and axis != declared
 
 
 def _axis(axis: int | str | None, declared: int | str) -> int | str | None:
-    """A length or the batch axis, where that is declared; other names are for people."""
-    return declared if declared == BATCH or (isinstance(declared, int) and declared >= 0) else axis
+    """Any name but that of the batch axis says that it is another; -1 leaves the axis as it is in the file."""
+    if isinstance(declared, int):
+        return declared if declared >= 0 else axis
+    return BATCH if declared == BATCH else -1
 
 
 def _has_batch_axis(inputs: Sequence[FileTensor], outputs: Sequence[FileTensor]) -> bool:
@@ -107,7 +109,7 @@ def _check_batch_axis(file: str, inputs: Sequence[FileTensor], outputs: Sequence
                 raise TargetError(f"{said} has an unknown shape", f'declare it: shape = ["{BATCH}", ...]')
             if not tensor.shape:
                 raise TargetError(f"{said} is a scalar", "remove batch_axis")
-            if isinstance(tensor.shape[0], int):
+            if isinstance(tensor.shape[0], int) and tensor.shape[0] >= 0:
                 raise TargetError(
                     f"{said} has the shape {_shown(tensor.shape)}, whose first axis has a fixed length",
                     "export the model with a dynamic first axis, or remove batch_axis",

@@ -1,0 +1,298 @@
+"""Runtime of TorchScript archives, by torch on the processor.
+
+An archive says the names of its inputs and how many outputs it has. Datatypes and shapes are what samovar.toml
+declares, beside the file or inside the archive, and unknown otherwise.
+"""
+
+import re
+import tomllib
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from samovar.config.declared import Declared, read_declared
+from samovar.errors import ConfigError, OutputError, TargetError, text_of
+from samovar.runtimes import Question
+from samovar.runtimes.contents import foreign
+from samovar.runtimes.files import check_options, describe
+from samovar.runtimes.tensors import FileTensor, signature_of
+from samovar.types import Datatype, Signature
+
+__all__ = ["IMPORTS", "inspect", "load", "recognise"]
+
+IMPORTS = ("numpy", "torch")
+
+_SUFFIXES = (".pt", ".pth", ".ts")
+_ZIP = b"PK\x03\x04"
+_SETTINGS = "samovar.toml"
+_CONVERT = "save torch.jit.script(model) or torch.jit.trace(model, example), or write a Python class that loads it"
+_TENSORS = ("Tensor", "Optional[Tensor]")
+
+
+def recognise(path: Path) -> bool:
+    """Files with a suffix of torch; `inspect` says what is in one that is no TorchScript."""
+    return path.suffix in _SUFFIXES
+
+
+def inspect(question: Question) -> list[dict[str, Any]]:
+    """Describe the model of an archive. Raises TargetError or ConfigError."""
+    path = question.path
+    _check_archive(path)
+    module, settings = _module(path)
+    schema = _schema(path, module)
+    declared = question.declared.over(settings)
+    inputs = [FileTensor(name) for name in _inputs(path, schema, declared)]
+    outputs = [FileTensor(name) for name in _outputs(path, schema, declared)]
+    signature = signature_of(path.name, inputs, outputs, declared)
+    for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+        for tensor in tensors:
+            if tensor.datatype is Datatype.BYTES:
+                raise TargetError(
+                    f'{kind} "{tensor.name}" of {path.name} is declared as BYTES', "torch has no text tensors"
+                )
+    return [describe(question, "torchscript", signature, declared.options, IMPORTS)]
+
+
+def load(spec: dict[str, Any]) -> "TorchScriptModel":
+    """Load a version for the processor. Raises TargetError or ConfigError."""
+    path = Path(spec["source"]["path"])
+    check_options(path, spec["options"])
+    module, _ = _module(path)
+    _use_threads(spec["options"]["threads"])
+    is_writing = _writes(module) and not spec["options"]["writable_inputs"]
+    return TorchScriptModel(module.eval(), Signature.from_json(spec), copies_inputs=is_writing)
+
+
+class TorchScriptModel:
+    """One module of torch."""
+
+    is_async = False
+
+    def __init__(self, module: Any, signature: Signature, *, copies_inputs: bool) -> None:
+        import numpy as np
+        import torch
+
+        self._np, self._torch = np, torch
+        self._module = module
+        self._inputs = [tensor.name for tensor in signature.inputs]
+        self._outputs = [tensor.name for tensor in signature.outputs]
+        self._copies_inputs = copies_inputs
+
+    def start(self) -> None:
+        """There is nothing left to do."""
+
+    def close(self) -> None:
+        """The module ends with its last reference."""
+
+    def predict(self, inputs: list[Any]) -> list[Any]:
+        """Run one call; the outputs in the order of the signature.
+
+        Raises OutputError for another number of outputs, and what the module raises.
+        """
+        named = {name: self._tensor(name, array) for name, array in zip(self._inputs, inputs, strict=True)}
+        try:
+            with self._torch.inference_mode():
+                result = self._module(**named)
+        except Exception as error:
+            fault = _fault(str(error))
+            if fault == str(error):
+                raise
+            raise RuntimeError(fault) from error
+        return [self._array(name, tensor) for name, tensor in zip(self._outputs, self._split(result), strict=True)]
+
+    def _tensor(self, name: str, array: Any) -> Any:
+        """A tensor over the same bytes, or its own ones where the module writes to some tensor."""
+        if array.dtype.kind == "O":
+            raise TypeError(f'input "{name}" is BYTES, of which torch has no tensors; send numbers')
+        array = array.copy() if self._copies_inputs else array
+        if array.dtype.name == "bfloat16":
+            return self._torch.from_dlpack(array.view(self._np.uint16)).view(self._torch.bfloat16)
+        return self._torch.from_dlpack(array)
+
+    def _array(self, name: str, tensor: Any) -> Any:
+        if not isinstance(tensor, self._torch.Tensor):
+            raise OutputError(f'output "{name}" is {type(tensor).__name__}, no tensor', "return tensors")
+        if tensor.dtype is self._torch.bfloat16:
+            import ml_dtypes
+
+            return tensor.detach().contiguous().view(self._torch.uint16).numpy(force=True).view(ml_dtypes.bfloat16)
+        return tensor.numpy(force=True)
+
+    def _split(self, result: Any) -> Sequence[Any]:
+        """One tensor for each output of the signature."""
+        if isinstance(result, dict):
+            missing = [name for name in self._outputs if name not in result]
+            if missing:
+                raise OutputError(
+                    f'the module returned {", ".join(result) or "nothing"}, but no "{missing[0]}"',
+                    f"declare what it returns as outputs in {_SETTINGS}",
+                )
+            return [result[name] for name in self._outputs]
+        tensors = result if isinstance(result, tuple | list) else (result,)
+        if len(tensors) != len(self._outputs):
+            raise OutputError(
+                f"the module returned {len(tensors)} tensors for {len(self._outputs)} outputs",
+                f"declare what it returns as outputs in {_SETTINGS}",
+            )
+        return tensors
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what is no whole TorchScript archive, without torch. Raises TargetError."""
+    with path.open("rb") as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    if not is_zip:
+        fault = foreign(path)
+        if fault is None:
+            raise TargetError(f"{path.name} is no TorchScript archive", _CONVERT)
+        cure = _CONVERT if "pickle" in fault.message else fault.next_step
+        raise TargetError(f"{fault.message}, no TorchScript archive", cure)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise TargetError(
+            f"{path.name} is a damaged archive: {text_of(error)}", "fetch or save the file again"
+        ) from error
+    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
+        return
+    if "data.pkl" in names:
+        raise TargetError(f"{path.name} holds weights or a pickled module (torch.save), no TorchScript", _CONVERT)
+    if "archive_format" in names:
+        raise TargetError(
+            f"{path.name} is a program of torch.export, no TorchScript", f"export it to ONNX; or {_CONVERT}"
+        )
+    raise TargetError(f"{path.name} is a zip archive without TorchScript code", _CONVERT)
+
+
+def _module(path: Path) -> tuple[Any, Declared]:
+    """The module of an archive, and what the settings inside of it declare."""
+    try:
+        import torch
+    except ImportError as error:
+        raise TargetError(
+            f"TorchScript files need torch, which cannot be imported: {text_of(error)}",
+            "run: pip install 'samovar[torch]'",
+        ) from error
+    files = {_SETTINGS: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer versions of torch call the format deprecated at every load
+            module = torch.jit.load(path, map_location="cpu", _extra_files=files)
+    except Exception as error:
+        raise _refusal(path, text_of(error), torch.__version__) from error
+    return module, _settings(path, files[_SETTINGS])
+
+
+def _settings(path: Path, text: str | bytes) -> Declared:
+    where = f"in {_SETTINGS} inside of {path.name}"
+    try:
+        table = tomllib.loads(text if isinstance(text, str) else text.decode())
+    except ValueError as error:
+        raise ConfigError(f"the settings {where} cannot be read: {error}") from error
+    return read_declared(table, where)
+
+
+def _refusal(path: Path, text: str, version: str) -> TargetError:
+    _, found, operator = text.partition("Unknown builtin op: ")
+    if found:
+        name = operator.split()[0].rstrip(".")
+        return TargetError(
+            f"{path.name} uses the operator {name}, which torch alone does not have",
+            "write a Python class that imports the package of that operator and loads the file",
+        )
+    return TargetError(
+        f"torch {version} cannot load {path.name}: {text.splitlines()[0]}", "fetch or save the file again"
+    )
+
+
+def _schema(path: Path, module: Any) -> Any:
+    forward = getattr(module, "forward", None)
+    if forward is None:
+        raise TargetError(f"{path.name} has no method forward", "save a module that has one")
+    return forward.schema
+
+
+def _inputs(path: Path, schema: Any, declared: Declared) -> list[str]:
+    """Arguments of `forward` that are sent: what has a default is left out unless it is a tensor and declared."""
+    wanted = {tensor.name for tensor in declared.inputs or ()}
+    names = []
+    for argument in schema.arguments[1:]:  # behind self
+        kind = str(argument.type)
+        if kind not in _TENSORS:
+            if argument.has_default_value():
+                continue
+            raise TargetError(
+                f'argument "{argument.name}" of forward in {path.name} is {kind}, no tensor',
+                "give it a default, or wrap the module in one whose forward takes tensors alone",
+            )
+        if not argument.has_default_value() or argument.name in wanted:
+            names.append(argument.name)
+    return names
+
+
+def _outputs(path: Path, schema: Any, declared: Declared) -> list[str]:
+    """Names of the outputs: those that are declared, else `output`, or `output_0` and so on for several."""
+    kind = schema.returns[0].type
+    names = None if declared.outputs is None else [tensor.name for tensor in declared.outputs]
+    match kind.kind():
+        case "TensorType":
+            found = ["output"]
+        case "TupleType":
+            found = [f"output_{index}" for index in range(len(kind.elements()))]
+            _refuse_unless_tensors(path, [str(element) for element in kind.elements()])
+        case "ListType" | "DictType":
+            _refuse_unless_tensors(path, [str(kind.containedTypes()[-1])])
+            if not names:
+                raise TargetError(
+                    f"forward in {path.name} returns {kind}, which does not say how many",
+                    f'name them in {_SETTINGS}: outputs = [{{ name = "boxes" }}, ...]',
+                )
+            return names
+        case _:
+            _refuse_unless_tensors(path, [str(kind)])
+            found = []
+    if names is not None and len(names) != len(found):
+        raise TargetError(
+            f"{len(names)} outputs are declared, but forward in {path.name} returns {len(found)}", "declare each"
+        )
+    return found if names is None else names
+
+
+def _refuse_unless_tensors(path: Path, kinds: list[str]) -> None:
+    for kind in kinds:
+        if kind != "Tensor":
+            raise TargetError(
+                f"forward in {path.name} returns {kind}, no tensor",
+                "wrap the module in one whose forward returns a tensor, or a tuple, list or dict of them",
+            )
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)  # possible once per process, before any work
+
+
+def _writes(module: Any) -> bool:
+    """Whether some operation writes into a tensor: inputs are read-only memory, and a write there would be a crash."""
+
+    def in_block(block: Any) -> bool:
+        return any(writes(node) or any(map(in_block, node.blocks())) for node in block.nodes())
+
+    def writes(node: Any) -> bool:
+        # Calls that could not be inlined hide what they do; "(a!)" marks an argument that is written to.
+        return node.kind() in ("prim::CallMethod", "prim::CallFunction") or "!" in node.schema()
+
+    return in_block(module.inlined_graph)
+
+
+def _fault(text: str) -> str:
+    """What went wrong, without the traceback that torch puts before it."""
+    if "Traceback of TorchScript" not in text:
+        return text
+    return re.split(r"^(?:RuntimeError: |builtins\.)", text, flags=re.MULTILINE)[-1].strip()
