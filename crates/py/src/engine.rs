@@ -8,10 +8,9 @@ use pyo3::prelude::*;
 use samovar_core::config::{EngineConfig, VersionSpec};
 use samovar_core::error::{Code, Error};
 use samovar_core::life::Cause;
-use samovar_server::connection::Address;
-use samovar_server::engine::{Engine as ServerEngine, StartError};
+use samovar_server::engine::Engine as ServerEngine;
+use samovar_server::listeners::StartError;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 /// What the control plane says to a load or unload that it cannot do.
 #[derive(Deserialize)]
@@ -67,9 +66,7 @@ impl Engine {
     }
 
     fn addresses(&self) -> PyResult<String> {
-        let place = |address: &Address| json!({ "host": address.host, "port": address.port, "path": address.path });
-        let addresses = self.0.addresses();
-        print(&json!({ "http": place(&addresses.http), "grpc": addresses.grpc.as_ref().map(place) }))
+        print(self.0.addresses())
     }
 
     fn probe(&self, request: String) -> u64 {

@@ -3,21 +3,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use samovar_core::clock::now;
 use samovar_core::config::{Control, EngineConfig};
 use samovar_core::error::{Code, Error};
 use samovar_core::events::{Event, Events};
+use samovar_core::history::News;
 use samovar_core::life::State;
 use samovar_core::metrics::Metrics;
 use samovar_core::registry::Registry;
+use samovar_core::report::VersionReport;
 use samovar_core::request::{InferRequest, InferResponse};
 use samovar_core::tensor::TensorSpec;
 use samovar_core::version::Version;
+use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
 use crate::describe;
+use crate::listeners::Addresses;
 use crate::proto::inference::{ModelConfig, ModelStatisticsResponse};
 
 /// What a client may know of a version.
@@ -46,6 +51,29 @@ pub struct IndexEntry {
     pub state: &'static str,
     /// Why it is in this state; empty when ready.
     pub reason: String,
+}
+
+/// Who is on the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Whoever reaches a door.
+    Client,
+    /// The user who runs the engine: nobody else can open the admin socket.
+    Owner,
+}
+
+/// The engine and all its versions, as its owner sees them.
+#[derive(Debug, Serialize)]
+pub struct EngineState<'a> {
+    pid: u32,
+    version: &'static str,
+    /// Unix time in seconds.
+    started: f64,
+    ready: bool,
+    draining: bool,
+    control: Control,
+    addresses: &'a Addresses,
+    models: Vec<VersionReport>,
 }
 
 /// Room for a request body in the engine's memory; given back when dropped.
@@ -79,9 +107,12 @@ impl Drop for BodyPermit {
 #[derive(Debug)]
 pub struct DataPlane {
     config: EngineConfig,
+    addresses: Addresses,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    /// When it was made, as Unix time in seconds.
+    started: f64,
     /// Start-up loads have ended.
     is_started: AtomicBool,
     is_draining: AtomicBool,
@@ -109,14 +140,22 @@ impl Drop for InFlight<'_> {
 impl DataPlane {
     /// A data plane over the versions of `registry`.
     #[must_use]
-    pub fn new(config: EngineConfig, registry: Arc<Registry>, metrics: Arc<Metrics>, events: Arc<Events>) -> Arc<Self> {
+    pub fn new(
+        config: EngineConfig,
+        addresses: Addresses,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        events: Arc<Events>,
+    ) -> Arc<Self> {
         // Two engines behind one balancer should not give the same ids.
         let seed = now().rotate_left(24) ^ (u64::from(std::process::id()) << 48);
         Arc::new(Self {
             config,
+            addresses,
             registry,
             metrics,
             events,
+            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             is_started: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_refusing: AtomicBool::new(false),
@@ -226,14 +265,41 @@ impl DataPlane {
         self.registry.versions().into_iter().map(entry).collect()
     }
 
-    /// Load or reload by name; waits for the end of the load. Errors: `control_disabled`, `unknown_model`, `load_failed`.
-    pub async fn load(&self, model: &str) -> Result<(), Error> {
-        self.control(model, |ticket, name| Event::Load { ticket, name }).await
+    /// Load or reload by name; waits for the end of the load. Errors: `control_disabled` unless the owner asks,
+    /// `unknown_model`, `load_failed`, `shutting_down`.
+    pub async fn load(&self, model: &str, asker: Asker) -> Result<(), Error> {
+        self.control(model, asker, |ticket, name| Event::Load { ticket, name }).await
     }
 
     /// Unload by name; waits for the end of the unload. Errors as [`Self::load`].
-    pub async fn unload(&self, model: &str) -> Result<(), Error> {
-        self.control(model, |ticket, name| Event::Unload { ticket, name }).await
+    pub async fn unload(&self, model: &str, asker: Asker) -> Result<(), Error> {
+        self.control(model, asker, |ticket, name| Event::Unload { ticket, name }).await
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The engine and all its versions.
+    #[must_use]
+    pub fn state(&self) -> EngineState<'_> {
+        EngineState {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            started: self.started,
+            ready: self.ready(),
+            draining: self.draining(),
+            control: self.config.control,
+            addresses: &self.addresses,
+            models: self.registry.reports(),
+        }
+    }
+
+    /// What happened to versions after number `after`; waits up to `limit` for it.
+    pub async fn events_after(&self, after: u64, model: Option<&str>, limit: Duration) -> News {
+        self.registry.history().after(after, model, limit).await
     }
 
     /// Room for a body, none yet.
@@ -307,9 +373,10 @@ impl DataPlane {
         self.is_draining.store(true, Ordering::Release);
     }
 
-    /// New requests are refused from now on.
+    /// New requests are refused from now on, and nobody waits any longer for a load: the control plane has stopped.
     pub fn refuse(&self) {
         self.is_refusing.store(true, Ordering::Release);
+        self.tickets.lock().clear();
     }
 
     /// Wait until no request is in flight.
@@ -332,14 +399,20 @@ impl DataPlane {
         }
     }
 
-    async fn control(&self, model: &str, event: impl FnOnce(u64, String) -> Event) -> Result<(), Error> {
-        if self.config.control != Control::Explicit {
+    async fn control(&self, model: &str, asker: Asker, event: impl FnOnce(u64, String) -> Event) -> Result<(), Error> {
+        if asker == Asker::Client && self.config.control != Control::Explicit {
             let text = "models cannot be loaded or unloaded over this door; start the engine with --control explicit";
             return Err(Error::new(Code::ControlDisabled, text));
         }
         let ticket = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (asker, reply) = oneshot::channel();
-        self.tickets.lock().insert(ticket, asker);
+        let (waiting, reply) = oneshot::channel();
+        {
+            let mut tickets = self.tickets.lock();
+            if self.draining() {
+                return Err(shutting_down()); // the control plane looks at nothing more
+            }
+            tickets.insert(ticket, waiting);
+        }
         self.events.push(event(ticket, model.to_owned()));
         reply.await.unwrap_or_else(|_| Err(shutting_down()))
     }

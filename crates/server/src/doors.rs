@@ -10,9 +10,12 @@ use samovar_core::clock::{self, Nanos};
 use tokio::sync::Semaphore;
 
 use crate::connection::{self, Handler, Limits, Listener, Outgoing, Pulse, StopSignal, Timers};
-use crate::data_plane::DataPlane;
+use crate::data_plane::{Asker, DataPlane};
 use crate::door::guard::Guard;
 use crate::http;
+
+/// Commands and dashboards of one user; they take nothing from the clients' connections.
+const MAX_OWNER_CONNECTIONS: usize = 64;
 
 /// Serve `plane` on `listener`, in a tokio runtime, until `stop` says otherwise; each connection holds one permit of
 /// `connections`.
@@ -25,10 +28,16 @@ pub async fn serve(
     connections: Arc<Semaphore>,
     stop: StopSignal,
 ) -> io::Result<()> {
-    let config = plane.config();
-    let timers = Timers { header: seconds(config.header_timeout_s), keep_alive: seconds(config.keep_alive_s) };
+    let timers = timers(&plane);
     let doors = Arc::new(Doors::new(plane, listener.is_loopback()));
     connection::serve(listener, doors, Limits { timers, connections }, stop).await
+}
+
+/// Serve the HTTP door to the owner of the engine, who may ask for more than clients.
+pub(crate) async fn serve_owner(listener: Listener, plane: Arc<DataPlane>, stop: StopSignal) -> io::Result<()> {
+    let limits = Limits { timers: timers(&plane), connections: Arc::new(Semaphore::new(MAX_OWNER_CONNECTIONS)) };
+    let door = Arc::new(http::Door::new(Arc::clone(&plane), guard(&plane, false), Asker::Owner));
+    connection::serve(listener, door, limits, stop).await
 }
 
 struct Doors {
@@ -37,13 +46,8 @@ struct Doors {
 
 impl Doors {
     fn new(plane: Arc<DataPlane>, loopback: bool) -> Self {
-        let config = plane.config();
-        let guard = Guard {
-            loopback,
-            allowed_hosts: config.allowed_hosts.clone(),
-            allowed_origins: config.allowed_origins.clone(),
-        };
-        Self { http: http::Door::new(plane, guard) }
+        let guard = guard(&plane, loopback);
+        Self { http: http::Door::new(plane, guard, Asker::Client) }
     }
 }
 
@@ -51,6 +55,16 @@ impl Handler for Doors {
     async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
         self.http.handle(request, pulse).await
     }
+}
+
+fn guard(plane: &DataPlane, loopback: bool) -> Guard {
+    let config = plane.config();
+    Guard { loopback, allowed_hosts: config.allowed_hosts.clone(), allowed_origins: config.allowed_origins.clone() }
+}
+
+fn timers(plane: &DataPlane) -> Timers {
+    let config = plane.config();
+    Timers { header: seconds(config.header_timeout_s), keep_alive: seconds(config.keep_alive_s) }
 }
 
 fn seconds(value: f64) -> Nanos {

@@ -20,42 +20,17 @@ use samovar_core::workers::spawn::{Spawner, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::connection::{self, Address, Listener, StopSignal};
 use crate::data_plane::DataPlane;
-use crate::doors;
+use crate::listeners::{self, Addresses, Listeners, StartError};
 use crate::log;
 
 /// Longest time for importing and describing a user's file.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// Connections may take this long to read their last answer after the requests have ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// Where clients connect.
-#[derive(Clone, Debug)]
-pub struct Addresses {
-    /// Every door is behind every listener; this is the first one's.
-    pub http: Address,
-    /// The second listener, under the port that clients of gRPC expect; none beside a Unix socket.
-    pub grpc: Option<Address>,
-}
-
-/// Why an engine did not start.
-#[derive(Debug)]
-pub struct StartError {
-    /// What could not be bound, `http` or `grpc`, if it was that.
-    pub listener: Option<&'static str>,
-    /// What the system says.
-    pub cause: io::Error,
-}
-
-impl From<io::Error> for StartError {
-    fn from(cause: io::Error) -> Self {
-        Self { listener: None, cause }
-    }
-}
 
 /// A running engine.
 #[derive(Debug)]
@@ -65,14 +40,16 @@ pub struct Engine {
     registry: Arc<Registry>,
     pool: Arc<Pool>,
     events: Arc<Events>,
-    addresses: Addresses,
     /// Workers that described a target and wait for a version to take them.
     probes: Mutex<HashMap<u64, Worker>>,
     next_probe: AtomicU64,
     probing: Semaphore,
     /// Tells the doors to take no new connections, and by when to end.
     stop_doors: watch::Sender<Option<Instant>>,
-    doors: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    doors: Mutex<Option<JoinHandle<()>>>,
+    /// The same for the admin socket, which outlives the doors: its owner watches the end.
+    stop_admin: watch::Sender<Option<Instant>>,
+    admin: Mutex<Option<JoinHandle<()>>>,
     log: Mutex<Option<log::Guard>>,
 }
 
@@ -80,7 +57,7 @@ impl Engine {
     /// Start the threads, bind the doors, begin to start workers.
     pub fn start(config: EngineConfig) -> Result<Arc<Self>, StartError> {
         let log = log::init(config.log_format);
-        let (listeners, addresses) = bind(&config)?;
+        let listeners = Listeners::bind(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.engine_threads.max(1))
             .thread_name("samovar")
@@ -99,20 +76,23 @@ impl Engine {
             drain_timeout,
         );
         let probes_at_once = config.engine_threads + 1;
-        let plane = DataPlane::new(config, Arc::clone(&registry), metrics, Arc::clone(&events));
+        let plane = DataPlane::new(config, listeners.addresses(), Arc::clone(&registry), metrics, Arc::clone(&events));
         let (stop_doors, stopped) = watch::channel(None);
-        let doors = runtime.spawn(serve(listeners, Arc::clone(&plane), stopped));
+        let doors = runtime.spawn(listeners::serve(listeners.doors, Arc::clone(&plane), stopped));
+        let (stop_admin, stopped) = watch::channel(None);
+        let admin = runtime.spawn(listeners::serve_owner(listeners.admin, Arc::clone(&plane), stopped));
         let engine = Arc::new(Self {
             plane,
             registry,
             pool,
             events,
-            addresses,
             probes: Mutex::default(),
             next_probe: AtomicU64::new(1),
             probing: Semaphore::new(probes_at_once),
             stop_doors,
             doors: Mutex::new(Some(doors)),
+            stop_admin,
+            admin: Mutex::new(Some(admin)),
             runtime,
             log: Mutex::new(Some(log)),
         });
@@ -123,7 +103,7 @@ impl Engine {
     /// Where the doors are.
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+        self.plane.addresses()
     }
 
     /// Let a worker describe a target, and keep that worker; the answer is an event that bears the number given here.
@@ -224,7 +204,7 @@ impl Engine {
     }
 
     /// Order: readiness turns false; after the delay new requests are refused and idle connections closed; what is in
-    /// flight ends within the drain time; workers end; then the last connections.
+    /// flight ends within the drain time; workers end; then the last connections, and those of the owner.
     async fn shut_down(&self) {
         let config = self.plane.config();
         self.plane.begin_drain();
@@ -237,9 +217,12 @@ impl Engine {
         }
         self.registry.end_all(deadline).await;
         self.pool.end().await;
-        let doors = self.doors.lock().take();
-        if let Some(doors) = doors {
-            let _ = tokio::time::timeout(LAST_ANSWERS, doors).await;
+        self.registry.history().close();
+        let last = Instant::now() + LAST_ANSWERS;
+        self.stop_admin.send_replace(Some(last));
+        let (doors, admin) = (self.doors.lock().take(), self.admin.lock().take());
+        for task in [doors, admin].into_iter().flatten() {
+            let _ = tokio::time::timeout_at(last, task).await;
         }
         tracing::info!("the engine has stopped");
     }
@@ -259,32 +242,6 @@ impl Engine {
             std::process::exit(128 + number);
         });
         Ok(())
-    }
-}
-
-/// One socket speaks both protocols; TCP has a second port, where clients of gRPC look for it.
-fn bind(config: &EngineConfig) -> Result<(Vec<Listener>, Addresses), StartError> {
-    let listen =
-        |name, port| connection::bind(&config.host, port).map_err(|cause| StartError { listener: Some(name), cause });
-    let http = listen("http", config.http_port)?;
-    let has_ports = http.address().port.is_some();
-    let grpc = has_ports.then(|| listen("grpc", config.grpc_port)).transpose()?;
-    let addresses =
-        Addresses { http: http.address().clone(), grpc: grpc.as_ref().map(|listener| listener.address().clone()) };
-    Ok(([http].into_iter().chain(grpc).collect(), addresses))
-}
-
-/// Serve every listener; returns when the last one has ended.
-async fn serve(listeners: Vec<Listener>, plane: Arc<DataPlane>, stop: StopSignal) {
-    let connections = Arc::new(Semaphore::new(plane.config().max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut served = JoinSet::new();
-    for listener in listeners {
-        served.spawn(doors::serve(listener, Arc::clone(&plane), Arc::clone(&connections), stop.clone()));
-    }
-    while let Some(ended) = served.join_next().await {
-        if let Ok(Err(error)) = ended {
-            tracing::error!("a listener ended: {error}");
-        }
     }
 }
 

@@ -11,5 +11,6 @@ pub mod doors;
 pub mod engine;
 mod http;
 mod inflate;
+pub mod listeners;
 pub mod log;
 pub mod proto;

@@ -50,6 +50,9 @@ def _serve(handover: Handover, news: "_News") -> int:
 
 def _bind_error(settings: ServerConfig, error: OSError) -> ServerError:
     reason = error.strerror or error
+    if error.filename == "admin":
+        fault = f"cannot bind the admin socket {settings.admin_socket}: {reason}"
+        return ServerError(fault, "choose another --admin-socket, or none")
     if settings.is_unix:
         return ServerError(f"cannot bind {settings.host}: {reason}", "choose another path with --host unix:/path")
     door = "grpc" if error.filename == "grpc" else "http"

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::Serialize;
 
 /// Connections that the kernel keeps for us until they are accepted; the standard library's 128 are a burst too few.
 const BACKLOG: i32 = 1_024;
@@ -16,7 +17,7 @@ const BACKLOG: i32 = 1_024;
 const UNIX_PREFIX: &str = "unix:";
 
 /// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Address {
     /// The address as it was resolved (`127.0.0.1`, `::1`), or `unix:/path`.
     pub host: String,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 
-use crate::data_plane::DataPlane;
+use crate::data_plane::{Asker, DataPlane};
 use crate::door::access::AccessLine;
 use crate::door::head::Head;
 
@@ -12,6 +12,7 @@ use crate::door::head::Head;
 pub(super) struct Call<'a> {
     pub(super) head: Head<'a>,
     pub(super) body: &'a mut Incoming,
+    pub(super) asker: Asker,
     /// What the log will say.
     pub(super) line: AccessLine<'a>,
 }

@@ -143,13 +143,13 @@ pub(super) async fn load(plane: &Arc<DataPlane>, model: &str, call: &mut Call<'_
             )));
         }
     }
-    plane.load(model).await.map(|()| Reply::empty(StatusCode::OK))
+    plane.load(model, call.asker).await.map(|()| Reply::empty(StatusCode::OK))
 }
 
 /// `POST /v2/repository/models/{m}/unload`.
 pub(super) async fn unload(plane: &Arc<DataPlane>, model: &str, call: &mut Call<'_>) -> Result<Reply, Error> {
     let _parameters: LoadRequest = control_body(plane, call).await?;
-    plane.unload(model).await.map(|()| Reply::empty(StatusCode::OK))
+    plane.unload(model, call.asker).await.map(|()| Reply::empty(StatusCode::OK))
 }
 
 /// The JSON of a control request; no body is an empty one.

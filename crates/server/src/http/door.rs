@@ -7,15 +7,16 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, Version};
 use samovar_core::error::{Code, Error};
 
-use super::DOOR;
+use super::admin;
 use super::call::Call;
 use super::control;
+use super::door_name;
 use super::error::status;
 use super::infer;
 use super::reply::Reply;
 use super::routes::Route;
 use crate::connection::{Handler, Outgoing, Pulse};
-use crate::data_plane::DataPlane;
+use crate::data_plane::{Asker, DataPlane};
 use crate::door::access::{AccessLine, Status};
 use crate::door::body;
 use crate::door::guard::Guard;
@@ -27,12 +28,13 @@ pub(crate) struct Door {
     plane: Arc<DataPlane>,
     guard: Guard,
     access_log: bool,
+    asker: Asker,
 }
 
 impl Door {
-    pub(crate) fn new(plane: Arc<DataPlane>, guard: Guard) -> Self {
+    pub(crate) fn new(plane: Arc<DataPlane>, guard: Guard, asker: Asker) -> Self {
         let access_log = plane.config().access_log;
-        Self { plane, guard, access_log }
+        Self { plane, guard, access_log, asker }
     }
 
     /// The answer, be it an error.
@@ -52,7 +54,7 @@ impl Door {
     async fn route(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Reply, Error> {
         self.guard.check(&call.head, &parts.uri, parts.version)?;
         let plane = &self.plane;
-        let route = Route::find(&parts.method, parts.uri.path(), parts.uri.query())?;
+        let route = Route::find(&parts.method, (parts.uri.path(), parts.uri.query()), self.asker)?;
         if let (Some(model), version) = route.names() {
             call.line.model = Some(model.to_owned());
             call.line.version = version.map(Arc::from).or_else(|| plane.chosen_version(model));
@@ -70,6 +72,8 @@ impl Door {
             Route::Index => control::index(plane, call).await,
             Route::Load(model) => control::load(plane, &model, call).await,
             Route::Unload(model) => control::unload(plane, &model, call).await,
+            Route::State => admin::state(plane),
+            Route::Events => admin::events(plane, parts.uri.query()).await,
         }
     }
 }
@@ -79,13 +83,13 @@ impl Handler for Door {
         let arrived = pulse.begin();
         let (parts, mut incoming) = request.into_parts();
         let cancelled = Status::Http(status(Code::Cancelled));
-        let line = AccessLine::new(self.access_log.then_some(DOOR), &parts, cancelled, arrived);
-        let mut call = Call { head: Head::new(&parts.headers), body: &mut incoming, line };
+        let line = AccessLine::new(self.access_log.then_some(door_name(self.asker)), &parts, cancelled, arrived);
+        let mut call = Call { head: Head::new(&parts.headers), body: &mut incoming, asker: self.asker, line };
         let mut reply = self.reply(&parts, &mut call).await;
         if self.access_log {
             call.request_id(&self.plane); // every line has one
         }
-        let Call { head, body, mut line } = call;
+        let Call { head, body, mut line, .. } = call;
         line.outcome = (Status::Http(reply.status), reply.code);
         line.bytes_out = reply.body.len() as u64;
         if let Some(version) = reply.version.take() {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::connection::bind;
 use crate::doors::serve;
+use crate::listeners::Addresses;
 
 fn config() -> EngineConfig {
     EngineConfig {
@@ -62,8 +63,9 @@ fn start() -> Running {
         config.expose_errors,
         std::time::Duration::from_secs(1),
     );
-    let plane = DataPlane::new(config, registry, metrics, events);
     let listener = bind("127.0.0.1", 0).unwrap();
+    let addresses = Addresses { http: listener.address().clone(), grpc: None, admin: None };
+    let plane = DataPlane::new(config, addresses, registry, metrics, events);
     let port = listener.address().port.unwrap();
     let (stop, stopped) = watch::channel(None);
     let connections = Arc::new(tokio::sync::Semaphore::new(10));

@@ -7,9 +7,9 @@ use samovar_core::clock::Nanos;
 use samovar_core::error::Error;
 use samovar_core::request::InferRequest;
 
-use super::DOOR;
 use super::binary;
 use super::call::Call;
+use super::door_name;
 use super::json_decode::{Decoded, WantedOutput};
 use super::json_encode::{Form, encode};
 use super::reply::Reply;
@@ -28,11 +28,12 @@ struct Wish {
 
 /// Run one request.
 pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut Call<'_>) -> Result<Reply, Error> {
+    let door = door_name(call.asker);
     let mut permit = plane.body_permit();
     let prepared = match prepare(plane, &target, call, &mut permit).await {
         Ok(prepared) => prepared,
         Err(error) => {
-            plane.refused(DOOR, &target.model, target.version.as_deref(), error.code);
+            plane.refused(door, &target.model, target.version.as_deref(), error.code);
             return Err(error);
         }
     };
@@ -42,7 +43,7 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut
         let encoded = encode(&response, &form)?;
         Ok(Reply::outputs(encoded.body, encoded.json_length, response.version))
     };
-    plane.infer(DOOR, request, reply).await
+    plane.infer(door, request, reply).await
 }
 
 /// The body, read and decoded.

@@ -5,6 +5,7 @@
 //!                                    └ infer: body, decode, call, encode   ─┘
 //! ```
 
+mod admin;
 mod binary;
 mod call;
 mod control;
@@ -22,5 +23,12 @@ mod routes;
 
 pub(crate) use door::Door;
 
+use crate::data_plane::Asker;
+
 /// The name of this door in metrics and in the log.
-const DOOR: &str = "http";
+fn door_name(asker: Asker) -> &'static str {
+    match asker {
+        Asker::Client => "http",
+        Asker::Owner => "admin",
+    }
+}

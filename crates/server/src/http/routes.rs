@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use hyper::Method;
 use samovar_core::error::{Code, Error, echo};
 
+use crate::data_plane::Asker;
+
 /// Longest request target.
 const MAX_TARGET_BYTES: usize = 8 << 10;
 /// Longest model or version name.
@@ -26,6 +28,9 @@ pub(super) enum Route<'a> {
     Index,
     Load(Cow<'a, str>),
     Unload(Cow<'a, str>),
+    /// These two only the owner of the engine may ask.
+    State,
+    Events,
 }
 
 /// A model, and perhaps one of its versions.
@@ -36,17 +41,18 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// The route of `path`, for `method`.
+    /// The route of `path`, for `method`; those of the owner are found for nobody else.
     ///
     /// Errors with `uri_too_long`, `not_found`, `method_not_allowed` or `invalid_name`.
-    pub(super) fn find(method: &Method, path: &'a str, query: Option<&str>) -> Result<Self, Error> {
+    pub(super) fn find(method: &Method, (path, query): (&'a str, Option<&str>), asker: Asker) -> Result<Self, Error> {
         if path.len() + query.map_or(0, |query| query.len() + 1) > MAX_TARGET_BYTES {
             return Err(Error::new(
                 Code::UriTooLong,
                 format!("the request target is longer than {MAX_TARGET_BYTES} bytes"),
             ));
         }
-        let raw = RawRoute::find(path).ok_or_else(|| {
+        let may_ask = |route: &RawRoute<'_>| asker == Asker::Owner || !route.is_of_owner();
+        let raw = RawRoute::find(path).filter(may_ask).ok_or_else(|| {
             Error::new(Code::NotFound, format!("nothing is served at \"{}\"; models are below /v2", echo(path)))
         })?;
         if !raw.allows(method) {
@@ -65,9 +71,14 @@ impl<'a> Route<'a> {
             | Self::Statistics(Some(target))
             | Self::Infer(target) => (Some(&target.model), target.version.as_deref()),
             Self::Load(model) | Self::Unload(model) => (Some(model), None),
-            Self::Server | Self::Live | Self::Ready | Self::Metrics | Self::Index | Self::Statistics(None) => {
-                (None, None)
-            }
+            Self::Server
+            | Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Index
+            | Self::Statistics(None)
+            | Self::State
+            | Self::Events => (None, None),
         }
     }
 
@@ -105,6 +116,8 @@ impl<'a> RawRoute<'a> {
             "/v2/repository/index" => Route::Index,
             "/v2/models/stats" => Route::Statistics(None),
             "/metrics" => Route::Metrics,
+            "/admin/state" => Route::State,
+            "/admin/events" => Route::Events,
             _ => return None,
         }))
     }
@@ -124,6 +137,10 @@ impl<'a> RawRoute<'a> {
             version,
             verb,
         })
+    }
+
+    fn is_of_owner(&self) -> bool {
+        matches!(self, Self::Fixed(Route::State | Route::Events))
     }
 
     fn is_post(&self) -> bool {
@@ -163,8 +180,7 @@ impl<'a> RawRoute<'a> {
 
 /// A name as it stands in a path, percent-decoded and checked: `[A-Za-z0-9_][A-Za-z0-9._-]{0,254}`.
 fn decode_name(raw: &str) -> Result<Cow<'_, str>, Error> {
-    let name = if raw.contains('%') { percent_decode(raw).map(Cow::Owned) } else { Some(Cow::Borrowed(raw)) };
-    name.filter(|name| is_name(name)).ok_or_else(|| {
+    percent_decode(raw).filter(|name| is_name(name)).ok_or_else(|| {
         let message = format!(
             "\"{}\" is no name; names are letters, digits, `_`, `.` and `-`, at most {MAX_NAME_BYTES}, and start with no dot or dash",
             echo(raw)
@@ -180,7 +196,11 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(is_inner)
 }
 
-fn percent_decode(raw: &str) -> Option<String> {
+/// `None` where what is escaped is no UTF-8.
+pub(super) fn percent_decode(raw: &str) -> Option<Cow<'_, str>> {
+    if !raw.contains('%') {
+        return Some(Cow::Borrowed(raw));
+    }
     let mut decoded = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {
@@ -192,7 +212,7 @@ fn percent_decode(raw: &str) -> Option<String> {
         let (high, low) = (digit()?, digit()?);
         decoded.push((high << 4 | low) as u8);
     }
-    String::from_utf8(decoded).ok()
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
@@ -200,7 +220,7 @@ mod tests {
     use super::*;
 
     fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Code> {
-        Route::find(method, path, None).map_err(|error| error.code)
+        Route::find(method, (path, None), Asker::Client).map_err(|error| error.code)
     }
 
     fn target<'a>(model: &'a str, version: Option<&'a str>) -> Target<'a> {
@@ -306,8 +326,20 @@ mod tests {
     #[test]
     fn targets_have_a_limit() {
         let query = "x".repeat(8 << 10);
-        let error = Route::find(&Method::GET, "/v2", Some(&query)).unwrap_err();
+        let find = |query| Route::find(&Method::GET, ("/v2", Some(query)), Asker::Client);
+        let error = find(&query).unwrap_err();
         assert_eq!(error.code, Code::UriTooLong);
-        assert!(Route::find(&Method::GET, "/v2", Some("verbose=1")).is_ok());
+        assert!(find("verbose=1").is_ok());
+    }
+
+    #[test]
+    fn some_paths_are_there_for_the_owner_alone() {
+        for (path, route) in [("/admin/state", Route::State), ("/admin/events", Route::Events)] {
+            assert_eq!(find(&Method::GET, path), Err(Code::NotFound));
+            assert_eq!(Route::find(&Method::GET, (path, None), Asker::Owner), Ok(route));
+            let posted = Route::find(&Method::POST, (path, None), Asker::Owner).unwrap_err();
+            assert_eq!(posted.code, Code::MethodNotAllowed);
+        }
+        assert_eq!(Route::find(&Method::GET, ("/v2", None), Asker::Owner), Ok(Route::Server));
     }
 }
