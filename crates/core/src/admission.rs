@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::clock::{NEVER, Nanos, nanos};
 use crate::config::VersionSpec;
-use crate::error::{Code, Error, echo};
+use crate::error::{Code, Error, echo, echo_shape};
 use crate::pending::Accepted;
 use crate::request::{InferRequest, Parameter, Parameters};
 use crate::tensor::{MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements};
@@ -144,7 +144,7 @@ fn check_input(spec: &VersionSpec, declared: &TensorSpec, tensor: &Tensor) -> Re
         _ => (1, tensor.shape.as_slice()),
     };
     if (spec.batch_axis && tensor.shape.is_empty()) || declared.misfit(rest).is_some() {
-        let fault = format!("shape {:?} does not fit {}", tensor.shape, describe(spec, declared));
+        let fault = format!("shape {} does not fit {}", echo_shape(&tensor.shape), describe(spec, declared));
         let dims = declared.shape();
         let wanted = dims.len() + usize::from(spec.batch_axis);
         let cure = match declared.misfit(rest) {
@@ -165,7 +165,7 @@ fn check_input(spec: &VersionSpec, declared: &TensorSpec, tensor: &Tensor) -> Re
     };
     if !fits {
         return refuse(
-            format!("{got} bytes do not make shape {:?}", tensor.shape),
+            format!("{got} bytes do not make shape {}", echo_shape(&tensor.shape)),
             "send as many elements as the shape says".into(),
         );
     }

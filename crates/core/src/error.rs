@@ -7,6 +7,8 @@ use std::fmt;
 
 /// At most this many bytes of a client's data are quoted in a message.
 pub const ECHO_BYTES: usize = 256;
+/// At most this many of them by one [`echo`]: a message quotes two things at most, a name and what it stands for.
+const QUOTE_BYTES: usize = ECHO_BYTES / 2;
 
 macro_rules! catalogue {
     ($($name:ident $slug:literal $doc:literal,)+) => {
@@ -105,14 +107,26 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// `text` as it may stand in a message: at most [`ECHO_BYTES`] bytes, control characters escaped.
+/// `text` as it may stand in a message beside one other: at most half of [`ECHO_BYTES`], control characters escaped.
 #[must_use]
 pub fn echo(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len().min(ECHO_BYTES));
+    excerpt(text, QUOTE_BYTES)
+}
+
+/// A client's shape as it may stand in a message: 16 axes can be 350 characters.
+#[must_use]
+pub fn echo_shape(shape: &[u64]) -> String {
+    echo(&format!("{shape:?}"))
+}
+
+/// At most `limit` bytes of `text` and a mark where it was cut, control characters escaped.
+#[must_use]
+pub fn excerpt(text: &str, limit: usize) -> String {
+    let mut quoted = String::with_capacity(text.len().min(limit));
     for character in text.chars() {
         let escaped =
             if character.is_control() { character.escape_default().to_string() } else { character.to_string() };
-        if quoted.len() + escaped.len() > ECHO_BYTES {
+        if quoted.len() + escaped.len() > limit {
             quoted.push('…');
             break;
         }
@@ -138,7 +152,7 @@ mod tests {
     #[test]
     fn echo_is_bounded_and_has_no_control_characters() {
         let quoted = echo(&"é\n".repeat(1_000));
-        assert!(quoted.len() <= ECHO_BYTES + '…'.len_utf8());
+        assert!(quoted.len() <= QUOTE_BYTES + '…'.len_utf8());
         assert!(!quoted.contains('\n'));
     }
 }

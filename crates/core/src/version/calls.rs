@@ -10,7 +10,7 @@ use crate::channel::transport::{Gather, OutCall, Signature};
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::ExposeErrors;
 use crate::demultiplex::{check_outputs, rows_of, split_input};
-use crate::error::{Code, Error, echo};
+use crate::error::{Code, ECHO_BYTES, Error, excerpt};
 use crate::metrics::seconds;
 use crate::pending::Part;
 use crate::queue::Item;
@@ -149,7 +149,7 @@ impl Version {
         );
         let text = match self.expose_errors {
             // It may quote any amount of the input; the log has the whole.
-            ExposeErrors::Message => format!("model {:?} raised {}", self.name, echo(&told(failure))),
+            ExposeErrors::Message => format!("model {:?} raised {}", self.name, excerpt(&told(failure), ECHO_BYTES)),
             ExposeErrors::Id => {
                 format!("model {:?} raised an exception; the log has it under the id of this request", self.name)
             }

@@ -1,7 +1,7 @@
 //! Tensors out of a client's bytes.
 
 use bytes::Bytes;
-use samovar_core::error::{Error, echo};
+use samovar_core::error::{Error, echo, echo_shape};
 use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor, byte_size, count_bytes_elements, elements};
 
 use super::invalid;
@@ -16,8 +16,10 @@ pub(crate) fn tensor(datatype: Datatype, shape: Vec<u64>, data: Bytes) -> Result
         Datatype::Bytes => bytes_fault(&shape, &data),
         _ => match byte_size(datatype, &shape) {
             Some(want) if want == got => None,
-            Some(want) => Some(format!("{got} bytes, {} of shape {shape:?} takes {want}", datatype.name())),
-            None => Some(format!("shape {shape:?} has more bytes than 64 bits count")),
+            Some(want) => {
+                Some(format!("{got} bytes, {} of shape {} takes {want}", datatype.name(), echo_shape(&shape)))
+            }
+            None => Some(format!("shape {} has more bytes than 64 bits count", echo_shape(&shape))),
         },
     };
     if let Some(fault) = fault {
@@ -34,7 +36,7 @@ fn bytes_fault(shape: &[u64], data: &[u8]) -> Option<String> {
         return Some("a length of a BYTES element points behind the end of the data".to_owned());
     };
     let want = elements(shape);
-    (want != Some(got)).then(|| format!("{got} BYTES elements do not fit shape {shape:?}"))
+    (want != Some(got)).then(|| format!("{got} BYTES elements do not fit shape {}", echo_shape(shape)))
 }
 
 /// The datatype of this wire name.

@@ -1,7 +1,7 @@
 //! `data` of an input: a JSON array, nested or flat, straight into little-endian bytes.
 
 use bytes::Bytes;
-use samovar_core::error::{Code, Error};
+use samovar_core::error::{Code, Error, echo_shape};
 use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES, elements};
 
 use super::json::Cursor;
@@ -48,11 +48,11 @@ pub(super) fn read(cursor: &mut Cursor<'_>, datatype: Datatype, shape: &[u64], l
 /// The number of elements, if the text that is left can hold them and they fit the limits. Checked before anything is
 /// allocated for them.
 fn room(cursor: &Cursor<'_>, datatype: Datatype, shape: &[u64], limit: u64) -> Result<usize, Error> {
-    let count =
-        elements(shape).ok_or_else(|| invalid(format!("shape {shape:?} has more elements than 64 bits count")))?;
+    let count = elements(shape)
+        .ok_or_else(|| invalid(format!("shape {} has more elements than 64 bits count", echo_shape(shape))))?;
     // n elements take n characters, n - 1 commas and two brackets at the least.
     if count > cursor.remaining() as u64 / 2 {
-        return Err(invalid(format!("data has fewer elements than shape {shape:?} wants ({count})")));
+        return Err(invalid(format!("data has fewer elements than shape {} wants ({count})", echo_shape(shape))));
     }
     let bytes = count.saturating_mul(datatype.size().unwrap_or(4) as u64);
     if bytes > limit.min(MAX_TENSOR_BYTES) {
