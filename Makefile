@@ -15,6 +15,12 @@ PY := $(BIN)/python
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/samovar
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ := $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_FOUND := $(CACHE)/fuzz
+FUZZ_SECONDS := 30
+
 # Engines and workers start often in tests: let Python keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -123,6 +129,15 @@ $(TORCH_VENV)/.ready: $(VENV)/.ready constraints/torch.txt
 test-wheel: wheel ## Install the wheel into a fresh environment and serve a model from it
 	bash scripts/test_wheel.sh $(PYTHON)
 
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ) ## Look FUZZ_SECONDS per target for bytes that break a parser (FUZZ_TARGETS=, FUZZ_INPUT=file tries one)
+	@for target in $(FUZZ_TARGETS); do \
+		bash scripts/fuzz.sh $(CARGO_FUZZ) $$target $(FUZZ_FOUND) $(FUZZ_SECONDS) $(FUZZ_INPUT); \
+	done
+
+$(CARGO_FUZZ):
+	cargo install --locked --quiet --root $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION) --version $(CARGO_FUZZ_VERSION) cargo-fuzz
+
 .PHONY: lint
 lint: lint-rust lint-python ## Run every linter; warnings are errors
 
@@ -132,6 +147,7 @@ lint-rust docs: export PYO3_NO_PYTHON := 1
 lint-rust docs: export PYO3_BUILD_EXTENSION_MODULE := 1
 lint-rust: ## rustfmt and clippy
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 
 .PHONY: lint-python
@@ -147,6 +163,7 @@ lint-python: build ## ruff, mypy, import contracts, stubtest, documents
 .PHONY: fmt
 fmt: setup ## Format Rust and Python
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix --quiet --exit-zero $(PYTHON_SOURCES)
 	$(BIN)/ruff format --quiet $(PYTHON_SOURCES)
 

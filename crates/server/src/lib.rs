@@ -9,6 +9,8 @@ mod describe;
 mod door;
 pub mod doors;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod http;
 mod inflate;
 pub mod listeners;

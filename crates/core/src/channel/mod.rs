@@ -5,6 +5,8 @@
 pub mod arena;
 pub mod engine;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inline;
 pub mod outbox;
 pub mod ring;

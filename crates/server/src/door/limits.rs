@@ -9,9 +9,9 @@ use super::tensors::in_input;
 
 /// Bytes of the body of a request that is no inference.
 pub(crate) const MAX_CONTROL_BYTES: u64 = 1 << 20;
-const MAX_INPUTS: usize = 1_024;
-const MAX_OUTPUTS: usize = 64;
-const MAX_PARAMETERS: usize = 256;
+pub(crate) const MAX_INPUTS: usize = 1_024;
+pub(crate) const MAX_OUTPUTS: usize = 64;
+pub(crate) const MAX_PARAMETERS: usize = 256;
 /// A longer request id than any log wants.
 const MAX_ID_BYTES: usize = 1_024;
 

@@ -11,6 +11,8 @@ mod call;
 mod control;
 mod door;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod infer;
 mod json;
 mod json_array;
