@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from samovar.cli.output import columns, text
-from samovar.cli.signatures import batching, signature
+from samovar.cli.signatures import batching, is_described, signature
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +23,7 @@ def describe(version: Mapping[str, Any], now: float) -> "list[RenderableType]":
     facts = _facts(version)
     if facts:
         parts.append(columns((), facts))
-    if version.get("inputs") or version.get("outputs"):
+    if is_described(version):
         parts += ["", signature(version)]
     if version.get("events"):
         history = [(_age(now - event["time"]), event["state"], event["message"]) for event in version["events"]]
@@ -47,7 +47,7 @@ def cause_lines(cause: Mapping[str, Any]) -> list[str]:
 def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "platform" in version:
         return [("platform", version["platform"])]
-    if "options" not in version:
+    if "options" not in version or not is_described(version):
         return []
     processes = [f"{instance['index']} (pid {instance['pid']})" for instance in version["instances"]]
     options = [f"{key}={_plain(value)}" for key, value in version["options"].items()]

@@ -41,12 +41,17 @@ def _answers(target: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     from samovar.cli.inspection import ask
     from samovar.cli.output import waiting
     from samovar.config import configure
+    from samovar.repository.folders import empty_repository
     from samovar.repository.settings import question_of
     from samovar.repository.sources import all_sources
     from samovar.repository.targets import parse_target
 
     configuration = configure({}, os.environ)
-    for source in all_sources([parse_target(target)]):
+    parsed = parse_target(target)
+    sources = all_sources([parsed])
+    if not sources:
+        raise empty_repository(parsed.path)
+    for source in sources:
         try:
             if source.fault is not None:
                 raise source.fault

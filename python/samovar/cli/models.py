@@ -122,11 +122,12 @@ def _row(version: dict[str, Any]) -> list[object]:
     """A version as a line of the list; only the admin socket tells all of it."""
     row: list[object] = [version["name"], version["version"], _state(version)]
     if "options" in version:
-        from samovar.cli.signatures import batching
+        from samovar.cli.signatures import batching, is_described
 
         options = version["options"]
         alive = f"{len(version['instances'])} of {options['instances']}"
-        row += [version["runtime"], batching(options, version["batch_axis"]), alive]
+        facts = [version["runtime"], batching(options, version["batch_axis"]), alive]
+        row += facts if is_described(version) else [""] * len(facts)
     return [*row, _short(version["cause"])]
 
 

@@ -9,9 +9,14 @@ from samovar.config import ModelConfig
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["batching", "shape_text", "signature"]
+__all__ = ["batching", "is_described", "shape_text", "signature"]
 
 _UNKNOWN = "unknown"
+
+
+def is_described(model: Mapping[str, Any]) -> bool:
+    """False for what failed before anything was known of it."""
+    return bool(model.get("inputs") or model.get("outputs"))
 
 
 def signature(model: Mapping[str, Any]) -> "RenderableType":

@@ -39,6 +39,7 @@ READY = {
 }
 BATCHING = ["batches", "of", "up", "to", "32"]
 FAILED = {**READY, "version": "2", "state": "failed", "cause": CAUSE, "instances": []}
+BROKEN = {**FAILED, "name": "broken", "runtime": "", "source": None, "inputs": [], "outputs": []}
 Listen = Callable[..., Path]
 
 
@@ -125,13 +126,15 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(folder: Path, listen: 
 
 
 def test_the_list_has_state_runtime_batching_and_the_first_line_of_a_cause(folder: Path, listen: Listen) -> None:
-    listen(folder / "41.sock", READY, FAILED)
+    listen(folder / "41.sock", READY, FAILED, BROKEN)
     words = [line.split() for line in run("models", "list").out.splitlines()]
     assert words == [
         ["name", "version", "state", "runtime", "batching", "instances", "cause"],
         ["stn", "1", "ready", "python", *BATCHING, "2", "of", "2"],
         ["stn", "2", "failed", "python", *BATCHING, "0", "of", "2", *CAUSE["message"].split()],
+        ["broken", "2", "failed", *CAUSE["message"].split()],
     ]
+    assert run("models", "show", "broken").out.startswith("broken version 2 is failed\nValueError: no weights\n")
 
 
 def test_show_tells_all_and_the_end_of_a_traceback(folder: Path, listen: Listen) -> None:

@@ -73,3 +73,9 @@ def test_a_folder_has_all_its_models_and_all_its_faults(program: Callable[..., P
     assert ran.out.startswith("good version 1  python")
     for fault in ("ZeroDivisionError", "exit code 3", "has no model file"):
         assert fault in ran.err
+
+
+def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
+    ran = run("inspect", str(tmp_path))
+    assert (ran.code, ran.out) == (2, "")
+    assert "has no models" in ran.err
