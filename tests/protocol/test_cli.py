@@ -21,13 +21,19 @@ def url(shared: Served) -> tuple[str, str]:
     return ("--url", f"http://127.0.0.1:{shared.port}")
 
 
-def test_a_model_is_called_with_json_files_and_standard_input(url: tuple[str, str], tmp_path: Path) -> None:
+@pytest.fixture(params=["url", "socket"])
+def engine(request: pytest.FixtureRequest, shared: Served, url: tuple[str, str]) -> tuple[str, str]:
+    """The options that name the engine, by either of its addresses."""
+    return url if request.param == "url" else ("--engine", shared.ready["admin"])
+
+
+def test_a_model_is_called_with_json_files_and_standard_input(engine: tuple[str, str], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[1, 2]], np.float32))
     (tmp_path / "b.json").write_text("[[3, 4]]")
-    ran = run("infer", "sum", *url, "-i", f"a=@{tmp_path}/a.npy", "-i", f"b=@{tmp_path}/b.json")
+    ran = run("infer", "sum", *engine, "-i", f"a=@{tmp_path}/a.npy", "-i", f"b=@{tmp_path}/b.json")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == "total  FP32 [1,2]\n[[4., 6.]]\ndifference  FP32 [1,2]\n[[-2., -2.]]\n"
-    ran = run("infer", "echo_fp32", *url, "-i", "@-", stdin=b"[[5]]")
+    ran = run("infer", "echo_fp32", *engine, "-i", "@-", stdin=b"[[5]]")
     assert ran.out == "output  FP32 [1,1]\n[[5.]]\n"
 
 
@@ -35,17 +41,17 @@ def test_a_model_is_called_with_json_files_and_standard_input(url: tuple[str, st
     ("model", "value", "shown"),
     [("echo_bf16", "[[1.5]]", [[1.5]]), ("echo_bool", "[[true]]", [[True]]), ("echo_bytes", '[["é"]]', [["é"]])],
 )
-def test_every_datatype_goes_there_and_back(url: tuple[str, str], model: str, value: str, shown: object) -> None:
-    (output,) = json.loads(run("infer", model, *url, "-i", value, "--json").out)["outputs"]
+def test_every_datatype_goes_there_and_back(engine: tuple[str, str], model: str, value: str, shown: object) -> None:
+    (output,) = json.loads(run("infer", model, *engine, "-i", value, "--json").out)["outputs"]
     assert (output["name"], output["data"]) == ("output", shown)
 
 
-def test_an_output_goes_to_a_file_and_from_there_to_an_input(url: tuple[str, str], tmp_path: Path) -> None:
+def test_an_output_goes_to_a_file_and_from_there_to_an_input(engine: tuple[str, str], tmp_path: Path) -> None:
     file = f"@{tmp_path}/out.npy"
-    ran = run("infer", "echo_bf16", *url, "-i", "[[1.5, 2]]", "-o", file)
+    ran = run("infer", "echo_bf16", *engine, "-i", "[[1.5, 2]]", "-o", file)
     assert (ran.code, ran.out) == (0, "")
-    assert run("infer", "echo_bf16", *url, "-i", file).out == "output  BF16 [1,2]\n[[1.5, 2]]\n"
-    ran = run("infer", "sum", *url, "-i", "a=[[1]]", "-i", "b=[[1]]", "-o", "total")
+    assert run("infer", "echo_bf16", *engine, "-i", file).out == "output  BF16 [1,2]\n[[1.5, 2]]\n"
+    ran = run("infer", "sum", *engine, "-i", "a=[[1]]", "-i", "b=[[1]]", "-o", "total")
     assert ran.out == "total  FP32 [1,1]\n[[2.]]\n"
 
 
@@ -59,13 +65,12 @@ def test_an_output_goes_to_a_file_and_from_there_to_an_input(url: tuple[str, str
         (("infer", "echo_fp32"), 2, 'no value for "x"'),
         (("models", "ready", "nobody"), 1, 'no model "nobody"'),
         (("models", "show", "nobody"), 1, 'no model "nobody"'),
-        (("models", "load", "sum"), 1, "--control explicit"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(
-    url: tuple[str, str], words: tuple[str, ...], code: int, message: str
+    engine: tuple[str, str], words: tuple[str, ...], code: int, message: str
 ) -> None:
-    ran = run(*words, *url)
+    ran = run(*words, *engine)
     assert (ran.code, ran.out) == (code, "")
     assert ran.err.startswith("samovar: ")
     assert message in ran.err
@@ -83,6 +88,40 @@ def test_models_are_listed_shown_and_ready(url: tuple[str, str]) -> None:
     assert ["inputs", "a", "FP32", "[-1,-1]"] in [line.split() for line in shown.splitlines()]
     assert run("models", "ready", *url).out == "the engine is ready\n"
     assert run("models", "ready", "sum", "--version", "1", *url).code == 0
+
+
+def test_the_admin_socket_tells_more(shared: Served) -> None:
+    words = ("--engine", shared.ready["admin"])
+    lines = [line.split() for line in run("models", "list", *words).out.splitlines()]
+    assert lines[0] == ["name", "version", "state", "runtime", "batching", "instances", "cause"]
+    assert ["sum", "1", "ready", "python", "batches", "of", "up", "to", "64", "1", "of", "1"] in lines
+    shown = [line.split() for line in run("models", "show", "sum", *words).out.splitlines()]
+    assert ["inputs", "a", "FP32", "[batch,-1]"] in shown
+    assert any(line[:1] == ["source"] and line[1].endswith("sum.py:Sum") for line in shown)
+    (instances,) = [line for line in shown if line[:1] == ["instances"]]
+    assert int(instances[-1].rstrip(")")) in shared.workers()
+    assert "ready" in [line[3] for line in shown if line[1:3] == ["s", "ago"]]
+
+
+def test_control_over_http_must_be_allowed(url: tuple[str, str]) -> None:
+    ran = run("models", "load", "sum", *url)
+    assert (ran.code, ran.out) == (1, "")
+    assert "--control explicit" in ran.err
+
+
+def test_the_only_engine_needs_no_name(serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    served = serve("sum.py", "loadfail.py", environment={"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert run("models", "ready", "sum").code == 0
+    assert run("infer", "sum", "-i", "a=[[1]]", "-i", "b=[[2]]", "-o", "total").out == "total  FP32 [1,1]\n[[3.]]\n"
+    assert run("models", "unload", "sum").code == 0
+    assert run("models", "load", "sum").code == 0
+    ran = run("models", "load", "loadfail")
+    assert (ran.code, ran.out) == (1, "")
+    for words in ("traceback:", "RuntimeError: the weights are not there", "  loadfail line 59"):
+        assert words in ran.err
+    (found,) = json.loads(run("doctor", "--json").out)["engines"]
+    assert (found["pid"], found["url"]) == (served.pid, f"http://127.0.0.1:{served.port}")
 
 
 def test_models_are_loaded_and_unloaded(serve: Serve) -> None:

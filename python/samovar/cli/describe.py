@@ -9,7 +9,7 @@ from samovar.cli.signatures import batching, is_described, signature
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["cause_lines", "describe"]
+__all__ = ["describe", "evidence"]
 
 _TRACEBACK_LINES = 12
 _STDERR_LINES = 10
@@ -19,7 +19,7 @@ def describe(version: Mapping[str, Any], now: float) -> "list[RenderableType]":
     """Parts to print: cause, facts, signature, history; only those that are known. `now` is Unix time."""
     parts: list[RenderableType] = []
     if version["cause"]:
-        parts += [text(line) for line in cause_lines(version["cause"])]
+        parts += [text(line) for line in _cause(version["cause"])]
     facts = _facts(version)
     if facts:
         parts.append(columns((), facts))
@@ -31,10 +31,9 @@ def describe(version: Mapping[str, Any], now: float) -> "list[RenderableType]":
     return parts
 
 
-def cause_lines(cause: Mapping[str, Any]) -> list[str]:
-    """The cause of a failure: what, what to do, the end of the traceback, the worker's last lines."""
-    lines = [cause["message"]]
-    lines += [f"cure: {cause['next_step']}"] if cause.get("next_step") else []
+def evidence(cause: Mapping[str, Any]) -> list[str]:
+    """What a failure left behind: the end of its traceback, the worker's last lines."""
+    lines = []
     traceback = (cause.get("traceback") or "").splitlines()
     if traceback:
         lines += ["traceback:" if len(traceback) <= _TRACEBACK_LINES else "traceback, its end:"]
@@ -42,6 +41,11 @@ def cause_lines(cause: Mapping[str, Any]) -> list[str]:
     if cause.get("stderr"):
         lines += ["last lines of its worker:", *(f"  {line}" for line in cause["stderr"][-_STDERR_LINES:])]
     return lines
+
+
+def _cause(cause: Mapping[str, Any]) -> list[str]:
+    cure = [f"cure: {cause['next_step']}"] if cause.get("next_step") else []
+    return [cause["message"], *cure, *evidence(cause)]
 
 
 def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -94,11 +94,12 @@ def _place(source: Mapping[str, Any]) -> str:
 
 
 def _explain(cause: Mapping[str, Any]) -> None:
-    from samovar.cli.describe import cause_lines
+    from samovar.cli.describe import evidence
     from samovar.cli.output import show, text
 
-    if cause["traceback"]:
-        show(*map(text, cause_lines({"message": "", "traceback": cause["traceback"]})[1:]), error=True)
+    lines = evidence(cause)
+    if lines:
+        show(*map(text, lines), error=True)
 
 
 def _fault(path: Path, cause: Mapping[str, Any], *, alone: bool) -> str:

@@ -77,7 +77,8 @@ def load(name: Name, url: Url = None, engine: EngineName = None) -> None:
             _explain(connected, name)
             raise
         versions = [v["version"] for v in _versions(connected) if v["name"] == name and v["state"] == "ready"]
-    print(f"{name} is ready after {time.monotonic() - started:.1f} s: version {', '.join(versions)}")
+    word = "version" if len(versions) == 1 else "versions"
+    print(f"{name} is ready after {time.monotonic() - started:.1f} s: {word} {', '.join(versions)}")
 
 
 @models.command(cls=Command)
@@ -138,12 +139,12 @@ def _signature(engine: Engine, name: str, version: dict[str, Any]) -> dict[str, 
 
 def _explain(engine: Engine, name: str) -> None:
     """What a failed load left behind: the end of its traceback, and what its worker wrote."""
-    from samovar.cli.describe import cause_lines
+    from samovar.cli.describe import evidence
 
     if not engine.is_admin:
         return
     failed = [v for v in _versions(engine) if v["name"] == name and v["state"] == "failed"]
-    lines: Sequence[str] = cause_lines(failed[-1]["cause"]) if failed and failed[-1]["cause"] else ()
+    lines: Sequence[str] = evidence(failed[-1]["cause"]) if failed and failed[-1]["cause"] else ()
     if lines:
         show(*map(text, lines), error=True)
 
