@@ -152,3 +152,29 @@ def test_errors_arrive_with_their_text(client: triton.InferenceServerClient) -> 
     assert raised.value.status() == "404"
     with pytest.raises(InferenceServerException, match=r"datatype FP64, wanted FP32"):
         client.infer("echo_fp32", inputs(X.astype(np.float64), "FP64"))
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_bodies_are_compressed_both_ways(serve: Serve, algorithm: str, *, binary: bool) -> None:
+    served = serve("echo.py:EchoFp32", options=["--compress-responses"])
+    x = np.linspace(0, 1, 3_000, dtype=np.float32).reshape(3, 1_000)
+    with triton.InferenceServerClient(f"127.0.0.1:{served.port}") as client:
+        result = client.infer(
+            "echo_fp32",
+            inputs(x, "FP32", binary=binary),
+            outputs=[triton.InferRequestedOutput("output", binary_data=binary)],
+            request_compression_algorithm=algorithm,
+            response_compression_algorithm=algorithm,
+        )
+    np.testing.assert_array_equal(output(result), x)
+
+
+def test_configuration_and_statistics_are_read(client: triton.InferenceServerClient) -> None:
+    client.infer("echo_fp32", inputs(X, "FP32"))
+    config = client.get_model_config("echo_fp32")
+    assert (config["backend"], config["max_batch_size"]) == ("python", 64)
+    (of_model,) = client.get_inference_statistics("echo_fp32")["model_stats"]
+    assert of_model["inference_stats"]["success"]["count"] == 1
+    assert of_model in client.get_inference_statistics()["model_stats"]
+    assert "statistics" in client.get_server_metadata()["extensions"]

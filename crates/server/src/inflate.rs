@@ -5,7 +5,7 @@ use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use samovar_core::error::{Code, Error};
 
-/// Most bytes read and most written before others get their turn: about half a millisecond at 500 MB/s.
+/// Most bytes read and most written before others get their turn: a millisecond at the 280 MB/s that JSON takes.
 const STEP: usize = 256 << 10;
 /// The buffer starts no smaller and, whatever arrives first, no larger than [`STEP`].
 const MIN_BUFFER: usize = 1 << 10;

@@ -5,6 +5,7 @@
 pub mod connection;
 pub mod control_log;
 pub mod data_plane;
+mod deflate;
 mod describe;
 mod door;
 pub mod doors;

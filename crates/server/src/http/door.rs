@@ -28,13 +28,15 @@ pub(crate) struct Door {
     plane: Arc<DataPlane>,
     guard: Guard,
     access_log: bool,
+    compresses: bool,
     asker: Asker,
 }
 
 impl Door {
     pub(crate) fn new(plane: Arc<DataPlane>, guard: Guard, asker: Asker) -> Self {
-        let access_log = plane.config().access_log;
-        Self { plane, guard, access_log, asker }
+        let config = plane.config();
+        let (access_log, compresses) = (config.access_log, config.compress_responses);
+        Self { plane, guard, access_log, compresses, asker }
     }
 
     /// The answer, be it an error.
@@ -86,6 +88,9 @@ impl Handler for Door {
         let line = AccessLine::new(self.access_log.then_some(door_name(self.asker)), &parts, cancelled, arrived);
         let mut call = Call { head: Head::new(&parts.headers), body: &mut incoming, asker: self.asker, line };
         let mut reply = self.reply(&parts, &mut call).await;
+        if self.compresses {
+            reply = reply.compressed(&parts.headers).await;
+        }
         if self.access_log {
             call.request_id(&self.plane); // every line has one
         }

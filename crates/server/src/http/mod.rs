@@ -8,6 +8,7 @@
 mod admin;
 mod binary;
 mod call;
+mod compression;
 mod control;
 mod door;
 mod error;

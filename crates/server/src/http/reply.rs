@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY,
+};
+use hyper::{HeaderMap, Response, StatusCode};
 use samovar_core::error::{Code, Error};
 use serde::Serialize;
 
-use super::error;
+use super::{compression, error};
 use crate::connection::Outgoing;
+use crate::inflate::Coding;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BLOBS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -22,7 +25,11 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     content_type: Option<HeaderValue>,
     pub(super) body: Bytes,
-    /// Bytes of JSON in front of blobs.
+    /// How `body` is compressed.
+    coding: Option<Coding>,
+    /// Another client may get `body` in another coding.
+    varies: bool,
+    /// Bytes of JSON in front of blobs, before any compression.
     json_length: Option<usize>,
     allow: Option<&'static str>,
     /// Tell which codings a body may have? With a 415 it says that the coding was at fault (RFC 9110, 15.5.16).
@@ -41,6 +48,8 @@ impl Reply {
             status,
             content_type: None,
             body: Bytes::new(),
+            coding: None,
+            varies: false,
             json_length: None,
             allow: None,
             names_codings: false,
@@ -87,6 +96,18 @@ impl Reply {
         Self { names_codings: true, ..self }
     }
 
+    /// The same answer, its body as a client with these headers wants it most.
+    pub(super) async fn compressed(mut self, headers: &HeaderMap) -> Self {
+        self.varies = self.body.len() >= compression::MIN_BYTES;
+        if self.varies
+            && let Some((coding, body)) = compression::compress(headers, &self.body).await
+        {
+            self.coding = Some(coding);
+            self.body = body;
+        }
+        self
+    }
+
     /// As HTTP; `close`: the connection ends with it.
     pub(super) fn into_response(self, close: bool) -> Response<Outgoing> {
         let mut response = Response::new(Outgoing::new(self.body));
@@ -94,6 +115,12 @@ impl Reply {
         let headers = response.headers_mut();
         if let Some(content_type) = self.content_type {
             headers.insert(CONTENT_TYPE, content_type);
+        }
+        if let Some(coding) = self.coding {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+        }
+        if self.varies {
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
         }
         if let Some(length) = self.json_length {
             headers.insert(JSON_LENGTH, HeaderValue::from(length));
