@@ -43,7 +43,8 @@ def infer(  # noqa: PLR0913, PLR0917 - each is an option
     if as_json:
         from samovar.cli.outputs import as_json_value
 
-        print_json({"model": model, "outputs": [as_json_value(*output) for output in outputs.items()]})
+        values = [as_json_value(*output) for output in outputs.items()]
+        print_json({"model": model, "outputs": values}, indent=None)
     elif outputs:
         print_outputs(outputs)
 

@@ -16,9 +16,9 @@ __all__ = ["columns", "print_json", "show", "text", "waiting"]
 _UNBOUNDED = 100_000
 
 
-def print_json(value: Any) -> None:
-    """Print `value` as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print `value` as JSON, on one line without `indent`."""
+    print(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def show(*parts: "RenderableType", error: bool = False) -> None:
