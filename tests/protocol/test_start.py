@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import shlex
 import socket
 import stat
@@ -176,3 +177,33 @@ def connect(path: Path) -> Wire:
     connected.settimeout(30)
     connected.connect(str(path))
     return Wire(connected)
+
+
+def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end(tmp_path: Path) -> None:
+    held = tmp_path / "held.py"
+    held.write_text((APPS / "slow.py").read_text() + "\nimport time\ntime.sleep(0.5)\n")
+    words = [sys.executable, "-m", "samovar", "serve", str(held), str(APPS / "loadfail.py"), "--http-port", "0"]
+    words += ["--grpc-port", "0", "--ready-file", str(tmp_path / "ready.json")]
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        try:
+            text = ""
+            while "try:" not in text:
+                text += os.read(ours, 65_536).decode()
+            process.terminate()
+            with contextlib.suppress(OSError):  # EIO: its last descriptor is closed
+                while os.read(ours, 65_536):
+                    pass
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+    progress, _, introduction = text.rpartition("\r\x1b[K")
+    assert "\r\x1b[Kloading 0/2  held 0 s, loadfail 0 s" in progress
+    assert introduction.startswith("samovar serves 1 of 2 models at http://127.0.0.1:")
+    assert "  \x1b[32m✓\x1b[0m \x1b[1mslow\x1b[0m (version 1) ready in " in introduction
+    assert "  \x1b[31m✗\x1b[0m \x1b[1mloadfail\x1b[0m (version 1) failed: " in introduction
+    assert "      \x1b[2mloadfail line 59\x1b[0m\r\n" in introduction

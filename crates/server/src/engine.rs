@@ -193,6 +193,9 @@ impl Engine {
     /// Start-up loads have ended: readiness may turn true, and spares may start.
     pub fn mark_started(&self) {
         self.plane.mark_started();
+        if let Some(log) = &*self.log.lock() {
+            log.leave_terminal();
+        }
         let _runtime = self.runtime.enter();
         self.pool.fill();
     }

@@ -43,7 +43,7 @@ class Running:
     @property
     def url(self) -> str:
         """Where its HTTP door is."""
-        from samovar.control.report import url
+        from samovar.control.introduction import url
 
         http = self.state["addresses"]["http"] if self.state else {"path": ""}
         return f"unix:{http['path']}" if http["path"] is not None else url(http)

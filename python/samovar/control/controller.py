@@ -56,10 +56,12 @@ class Controller:
             self._refuse_empty_repositories(sources)
             self._begin(Load(None, sources))
             while self._exit_code is None:
-                event = self._engine.next_event(None)
+                event = self._engine.next_event(self._report.wait_s)
                 if event is not None:
                     self._obey(json.loads(event))
+                self._report.tick()
         finally:
+            self._report.ending()
             self._engine.stop()
         return self._exit_code
 
@@ -102,6 +104,7 @@ class Controller:
             except SamovarError as error:
                 load.descriptions.append(Description(source, cause=describe_failure(error)))
             else:
+                self._report.asking(source.key)
                 self._questions[self._engine.probe(json.dumps(question.to_json()))] = (source, load)
         for remark in dict.fromkeys(remarks):
             self._report.remark(remark)
@@ -136,16 +139,17 @@ class Controller:
 
     def _deploy(self, load: Load) -> None:
         """Load what was described; the worker that described a source becomes instance 0 of its first model."""
-        total = sum(len(description.models) for description in load.descriptions)
         for description in load.descriptions:
             if description.cause is not None:
                 continue
-            self._drop_placeholder(description)
+            described = [(model["name"], model["version"]) for model in description.models]
+            self._drop_placeholder(description.source, described)
+            self._report.described(description.source.key, described)
             probe = description.probe
             for model in description.models:
                 specification = self._deploy_model(load, description.source, model, probe)
                 if specification is not None:
-                    self._report.loading(specification, len(load.loading), total)
+                    self._report.loading(specification)
                     probe = None
             if probe is not None:
                 self._engine.discard(probe)
@@ -180,8 +184,8 @@ class Controller:
 
         A load that a client asked for adds no name that was made up for a file: the client is told. What serves stays.
         """
-        load.faults.append(f"{source}: {cause_text(cause)}")
-        self._report.failed(str(source), cause)
+        load.faults.append((str(source), cause))
+        self._report.failed(str(source), key, cause)
         if load.ticket is not None and source.folder is None:
             return
         if self._origins.owner(key, source) is not None:
@@ -199,10 +203,9 @@ class Controller:
         versions: list[dict[str, Any]] = json.loads(self._engine.versions())
         return versions
 
-    def _drop_placeholder(self, description: Description) -> None:
+    def _drop_placeholder(self, source: Source, described: Sequence[Key]) -> None:
         """A source that can be described needs no failure under a name that was made up for it."""
-        described = {(model["name"], model["version"]) for model in description.models}
-        for key in self._origins.mended(description.source, described):
+        for key in self._origins.mended(source, described):
             self._engine.retire(*key)
 
     def _follow(self, event: dict[str, Any]) -> None:
@@ -210,20 +213,21 @@ class Controller:
             case "ready":
                 self._end_loading(event["serial"], None)
             case "failed":
-                self._end_loading(event["serial"], cause_text(event["cause"] or {}))
+                self._end_loading(event["serial"], event["cause"] or {})
             case "unloaded":
-                self._end_loading(event["serial"], "it was unloaded meanwhile")
+                self._end_loading(event["serial"], {"message": "it was unloaded meanwhile"})
                 self._end_unloading(event["serial"])
 
-    def _end_loading(self, serial: int, fault: str | None) -> None:
+    def _end_loading(self, serial: int, cause: dict[str, Any] | None) -> None:
         for load in list(self._loads):
             if serial not in load.loading:
                 continue
             key, source = load.loading.pop(serial)
-            if fault is None:
+            self._report.loaded(key)
+            if cause is None:
                 self._origins.loaded(key, source)
             else:
-                load.faults.append(f'{source}: model "{key[0]}" version "{key[1]}": {fault}')
+                load.faults.append((f'{source}: model "{key[0]}" version "{key[1]}"', cause))
             self._end_if_over(load)
 
     def _end_unloading(self, serial: int) -> None:
@@ -241,7 +245,8 @@ class Controller:
             self._finish_start(load)
             return
         if load.faults:
-            self._refuse(load.ticket, "load_failed", "; ".join(load.faults))
+            text = "; ".join(f"{where}: {cause_text(cause)}" for where, cause in load.faults)
+            self._refuse(load.ticket, "load_failed", text)
             return
         for key in load.leaving:
             self._origins.leave(key)

@@ -9,7 +9,7 @@ from samovar.repository.sources import Key, Source
 
 __all__ = ["Description", "Fault", "Load", "Unload", "cause_text", "duplicates"]
 
-Fault = tuple[str, dict[str, Any]]  # a source and the cause of its failure
+Fault = tuple[str, dict[str, Any]]  # a source, or a version of it, and the cause of its failure
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Load:
     leaving: Collection[Key] = ()
     descriptions: list[Description] = field(default_factory=list)
     loading: dict[int, tuple[Key, Source]] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     unlisted: list[Fault] = field(default_factory=list)
 
     @property

@@ -1,4 +1,4 @@
-"""What a start tells: progress, the ready file, what is served and how to call it."""
+"""What the control plane tells: progress, the ready file, what is served, what failed."""
 
 import json
 import os
@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from samovar.config import ServerConfig
-from samovar.control.console import is_terminal, say
+from samovar.control.console import Style, is_terminal, say
 from samovar.control.engine import Engine
-from samovar.control.example import curl_line
-from samovar.control.loads import Fault, cause_text
+from samovar.control.introduction import Introduction, failure_lines
+from samovar.control.loads import Fault
+from samovar.control.progress import Progress
 from samovar.control.ready_file import ReadyFile
 from samovar.repository.sources import Key
 
@@ -26,8 +27,19 @@ class Report:
         self._settings = settings
         self._listener = listener
         self._specifications: dict[Key, dict[str, Any]] = {}
-        self._is_terminal = is_terminal()
+        self._seconds: dict[Key, float] = {}
+        self._is_starting = True
+        self._progress = Progress()
         self._ready_file = ReadyFile(settings.ready_file)
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long the engine's events may be awaited before `tick` is due."""
+        return self._progress.wait_s
+
+    def tick(self) -> None:
+        """Draw the progress of the start anew."""
+        self._progress.draw()
 
     def starting(self) -> None:
         """Nothing is loaded yet: whoever waits for the ready file must not find that of an earlier engine."""
@@ -37,30 +49,51 @@ class Report:
         """The engine does not serve, or not for long."""
         self._ready_file.withdraw()
 
-    def loading(self, specification: dict[str, Any], number: int, total: int) -> None:
+    def ending(self) -> None:
+        """Nothing more is drawn."""
+        self._progress.clear()
+
+    def asking(self, key: Key) -> None:
+        """A worker is asked what a source has; `key` is what it is called until it has answered."""
+        if self._is_starting:
+            self._progress.begin(_label(key))
+
+    def described(self, key: Key, models: Sequence[Key]) -> None:
+        """The worker has answered: these are loaded now."""
+        self._progress.split(_label(key), map(_label, models))
+
+    def loading(self, specification: dict[str, Any]) -> None:
         """A load begins."""
-        name, version = specification["name"], specification["version"]
-        self._specifications[name, version] = specification
-        if self._is_terminal:
-            say(f"loading {name} ({number}/{total}) ...", error=True)
-        else:
-            self._engine.log("info", "loading", json.dumps({"model": name, "version": version}))
+        key = (specification["name"], specification["version"])
+        self._specifications[key] = specification
+        if not (self._is_starting and is_terminal()):
+            self._engine.log("info", "loading", json.dumps({"model": key[0], "version": key[1]}))
+
+    def loaded(self, key: Key) -> None:
+        """A load has ended, well or not."""
+        seconds = self._progress.end(_label(key))
+        if seconds is not None:
+            self._seconds[key] = seconds
 
     def remark(self, text: str) -> None:
         """Something beside a model that whoever put it there may expect to be read."""
         self._engine.log("warning", text, "{}")
 
-    def failed(self, target: str, cause: dict[str, Any]) -> None:
-        """A target cannot be served."""
-        self._engine.log("error", f"{target} cannot be served", json.dumps({"target": target, **cause}))
+    def failed(self, source: str, key: Key, cause: dict[str, Any]) -> None:
+        """A source cannot be served; at a start, the words at its end tell that to people."""
+        self._progress.end(_label(key))
+        if not (self._is_starting and is_terminal()):
+            self._engine.log("error", f"{source} cannot be served", json.dumps({"target": source, **cause}))
 
     def started(
         self, addresses: dict[str, Any], versions: Sequence[dict[str, Any]], unlisted: Sequence[Fault] = ()
     ) -> None:
         """The loads of the start have ended: write the ready file, say what is served and how to call it.
 
-        `unlisted` are targets that failed and stand under no name, because a model has theirs.
+        `unlisted` are sources that failed and stand under no name, because a model has theirs.
         """
+        self._is_starting = False
+        self._progress.clear()
         keys = ("name", "version", "state", "cause")
         document = {
             "pid": os.getpid(),
@@ -71,14 +104,16 @@ class Report:
         self._write_ready_file(document)
         if self._listener is not None:
             self._listener({**document, "addresses": addresses})
-        for line in self._introduction(addresses["http"], versions, unlisted):
+        told = (self._settings, addresses, versions, unlisted, self._specifications, self._seconds)
+        for line in Introduction(*told, Style.of("stdout")).lines():
             say(line)
 
-    def nothing_serves(self, faults: Sequence[str]) -> None:
+    def nothing_serves(self, faults: Sequence[Fault]) -> None:
         """No target could be loaded."""
         say("samovar: no target could be loaded:", error=True)
-        for fault in faults:
-            say(f"  {fault}", error=True)
+        for where, cause in faults:
+            for line in failure_lines(where, cause, Style.of("stderr")):
+                say(line, error=True)
 
     def _write_ready_file(self, document: dict[str, Any]) -> None:
         try:
@@ -87,47 +122,8 @@ class Report:
             fields = {"ready_file": self._settings.ready_file, "cause": str(error)}
             self._engine.log("error", "the ready file cannot be written", json.dumps(fields))
 
-    def _introduction(
-        self, http: dict[str, Any], versions: Sequence[dict[str, Any]], unlisted: Sequence[Fault]
-    ) -> list[str]:
-        serving = [version for version in versions if version["state"] != "failed"]
-        if not serving and versions:
-            return []
-        place = f"unix:{http['path']}" if http["path"] is not None else url(http)
-        lines = [f"samovar serves {len(serving)} of {len(versions) + len(unlisted)} models at {place}"]
-        lines += [f"  {version['name']} (version {version['version']}) {self._state(version)}" for version in versions]
-        lines += [f"  {target} failed: {cause_text(cause)}" for target, cause in unlisted]
-        if not self._settings.is_loopback:
-            extent = "call, load and unload" if self._settings.control == "explicit" else "call"
-            lines.append(
-                f"  exposed: whoever reaches {self._settings.host} can {extent} every model, without a password"
-            )
-        if not serving:
-            return [*lines, "  put models into its folders and load them by name"]
-        first = self._specifications.get((serving[0]["name"], serving[0]["version"]))
-        return [*lines, "try:", f"  {curl_line(first, url(http), http['path'])}"] if first else lines
 
-    def _state(self, version: dict[str, Any]) -> str:
-        """How a version is, and how it batches or what to do about its failure."""
-        if version["state"] == "failed":
-            return f"failed: {cause_text(version['cause'] or {})}"
-        specification = self._specifications.get((version["name"], version["version"]))
-        return f"{version['state']}, {_batching(specification)}" if specification else str(version["state"])
-
-
-def _batching(specification: dict[str, Any]) -> str:
-    options = specification["options"]
-    if specification["batch_axis"]:
-        rows = options["max_batch_size"]
-        return f"batches of up to {rows} rows" if rows > 1 else "one row at a time (max_batch_size is 1)"
-    calls = options["instances"] * options["concurrency"]
-    requests = "one request" if calls == 1 else f"{calls} requests"
-    return f"no batch axis: {requests} at a time (name the first axis `batch` to batch)"
-
-
-def url(http: dict[str, Any]) -> str:
-    """The address of the HTTP door as this machine reaches it."""
-    if http["path"] is not None:
-        return "http://localhost"
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http["host"], http["host"])  # noqa: S104 - what was bound
-    return f"http://[{host}]:{http['port']}" if ":" in host else f"http://{host}:{http['port']}"
+def _label(key: Key) -> str:
+    """A version in the line of progress."""
+    name, version = key
+    return name if version == "1" else f"{name} {version}"

@@ -7,6 +7,8 @@ mod sink;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use samovar_core::config::LogFormat;
@@ -18,15 +20,29 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use self::sink::Writer;
 
+/// The field with the last lines of a worker: people have just read each of them.
+const WRITTEN_BEFORE: &str = "stderr";
+/// Back to the first column, and what stands there is gone.
+const ERASE_LINE: &str = "\r\x1b[K";
+
 /// Keeps the log going; dropping it writes what waits.
 #[derive(Debug)]
-pub struct Guard(Writer);
+pub struct Guard {
+    writer: Writer,
+    /// While a start draws its progress on the terminal, in the line where the next one of the log will be.
+    erases: Arc<AtomicBool>,
+}
 
 impl Guard {
     /// Lines that were dropped because stderr was too slow.
     #[must_use]
     pub fn dropped_lines(&self) -> usize {
-        self.0.dropped_lines()
+        self.writer.dropped_lines()
+    }
+
+    /// Progress is no longer drawn: lines erase nothing from now on.
+    pub fn leave_terminal(&self) {
+        self.erases.store(false, Ordering::Relaxed);
     }
 }
 
@@ -34,16 +50,19 @@ impl Guard {
 #[must_use]
 pub fn init(format: LogFormat) -> Guard {
     let (sink, writer) = Writer::start(std::io::stderr());
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = Lines { format, colour, writer: sink };
+    let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
+    let erases = Arc::new(AtomicBool::new(is_terminal && format == LogFormat::Text));
+    let lines = Lines { format, colour, erases: Arc::clone(&erases), writer: sink };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(LevelFilter::INFO).with(lines)).ok();
-    Guard(writer)
+    Guard { writer, erases }
 }
 
 /// Events as lines.
 struct Lines<W> {
     format: LogFormat,
     colour: bool,
+    erases: Arc<AtomicBool>,
     writer: W,
 }
 
@@ -67,6 +86,9 @@ impl<S: Subscriber, W: for<'w> MakeWriter<'w> + 'static> Layer<S> for Lines<W> {
 impl<W: for<'w> MakeWriter<'w>> Lines<W> {
     fn write(&self, line: &mut String, event: &Event<'_>) {
         line.clear();
+        if self.erases.load(Ordering::Relaxed) {
+            line.push_str(ERASE_LINE);
+        }
         match self.format {
             LogFormat::Json => json_line(line, event),
             LogFormat::Text => text_line(line, event, self.colour),
@@ -157,6 +179,9 @@ struct TextFields<'a>(&'a mut String);
 
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == WRITTEN_BEFORE {
+            return;
+        }
         self.0.push(' ');
         if field.name() == "message" {
             return escape(self.0, value, Escapes::Text);
@@ -258,7 +283,7 @@ fn push_padded(line: &mut String, value: u64, width: usize, end: char) {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use super::*;
@@ -283,8 +308,13 @@ mod tests {
     }
 
     fn logged(format: LogFormat, log: impl FnOnce()) -> String {
+        written(format, false, log)
+    }
+
+    fn written(format: LogFormat, erases: bool, log: impl FnOnce()) -> String {
         let memory = Memory::default();
-        let lines = Lines { format, colour: false, writer: memory.clone() };
+        let erases = Arc::new(AtomicBool::new(erases));
+        let lines = Lines { format, colour: false, erases, writer: memory.clone() };
         let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(lines);
         tracing::subscriber::with_default(subscriber, log);
         let bytes = memory.0.lock().unwrap().clone();
@@ -313,6 +343,19 @@ mod tests {
             "model": "stn", "duration_ms": 1.25, "ok": true});
         assert_eq!(line, wanted);
         assert!(text.starts_with("{\"timestamp\":") && text.ends_with("}\n"));
+    }
+
+    #[test]
+    fn text_lines_do_not_repeat_what_a_worker_wrote() {
+        let log = || tracing::info!(stderr = "one | two", model = "stn", "it failed");
+        assert!(logged(LogFormat::Text, log).ends_with(" it failed model=stn\n"));
+        assert!(logged(LogFormat::Json, log).contains("one | two"));
+    }
+
+    #[test]
+    fn a_line_takes_the_place_of_the_progress_that_is_drawn() {
+        let text = written(LogFormat::Text, true, || tracing::info!("one"));
+        assert!(text.starts_with(ERASE_LINE) && text.ends_with("one\n"));
     }
 
     const POISON: &str = "a\n{\"level\":\"ERROR\"}\u{1b}[31m\u{7f}\u{85}\u{2028}\u{202e}\0\\\"é😀";

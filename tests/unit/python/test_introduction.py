@@ -1,0 +1,81 @@
+"""The words at the end of a start, for people and for scripts."""
+
+import io
+import sys
+from typing import Any
+
+import pytest
+
+from samovar.config import ServerConfig
+from samovar.control.console import Style
+from samovar.control.introduction import Introduction
+from unit.python.fake_engine import CAUSE, described
+
+HTTP = {"host": "127.0.0.1", "port": 8000, "path": None}
+PEOPLE = Style(is_terminal=True, has_colours=False, has_symbols=True)
+
+
+def lines(style: Style, addresses: dict[str, Any] | None = None, model: dict[str, Any] | None = None) -> list[str]:
+    """The introduction of a start with one model that serves and one that failed."""
+    specification = {**described("stn"), "options": {"max_batch_size": 8}, **(model or {})}
+    versions: list[dict[str, Any]] = [
+        {"name": "stn", "version": "1", "state": "ready", "cause": None},
+        {"name": "lprnet", "version": "2", "state": "failed", "cause": {**CAUSE, "stderr": ["reading", "\x1b[2J"]}},
+    ]
+    known = ({("stn", "1"): specification}, {("stn", "1"): 1.25})
+    return Introduction(ServerConfig(), {"http": HTTP, **(addresses or {})}, versions, [], *known, style).lines()
+
+
+def test_scripts_get_one_line_for_each_thing() -> None:
+    assert lines(Style())[:-1] == [
+        "samovar serves 1 of 2 models at http://127.0.0.1:8000",
+        "  stn (version 1) ready, batches of up to 8 rows",
+        "  lprnet (version 2) failed: no weights; put them there",
+        "try:",
+    ]
+
+
+def test_people_get_marks_times_and_what_the_worker_wrote() -> None:
+    assert lines(PEOPLE)[:-1] == [
+        "samovar serves 1 of 2 models at http://127.0.0.1:8000",
+        "  ✓ stn (version 1) ready in 1.2 s, python, batches of up to 8 rows",
+        "  ✗ lprnet (version 2) failed: no weights",
+        "      put them there",
+        "      reading",
+        "      \\x1b[2J",
+        "try:",
+    ]
+
+
+def test_every_door_is_named_and_the_commands_work_as_they_stand() -> None:
+    doors = {"grpc": {**HTTP, "port": 8001}, "admin": "/run/samovar/7.sock"}
+    *_, place, title, infer, curl = lines(Style(), doors)
+    assert place == "  gRPC at 127.0.0.1:8001, admin socket /run/samovar/7.sock"
+    assert title == "try:"
+    assert infer == "  samovar infer stn --input 'x=[[0.5, 0.5]]'"
+    assert curl.startswith("  curl http://127.0.0.1:8000/v2/models/stn/infer ")
+    large = [{"name": "x", "datatype": "FP32", "dims": [3, 224, 224]}]
+    assert not any("infer --input" in line for line in lines(Style(), doors, {"inputs": large}))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "environment", "style"),
+    [
+        ("utf-8", {"TERM": "xterm"}, Style(True, True, True)),
+        ("utf-8", {"TERM": "xterm", "NO_COLOR": "1"}, Style(True, False, True)),
+        ("latin-1", {"TERM": "xterm"}, Style(True, True, False)),
+        ("utf-8", {"TERM": "dumb"}, Style()),
+    ],
+)
+def test_the_style_is_that_of_the_stream(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, environment: dict[str, str], style: Style
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Style.of("stdout") == style
+    monkeypatch.setattr(sys, "stdout", None)
+    assert Style.of("stdout") == Style()
