@@ -26,6 +26,7 @@ from samovar.types import Bytes
 
 if TYPE_CHECKING:
     from samovar import testing
+    from samovar.repository.local import load
     from samovar.server import Server
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "TargetError",
     "UnreachableError",
     "__version__",
+    "load",
     "model",
     "testing",
 ]
@@ -52,6 +54,10 @@ def __getattr__(name: str) -> Any:
         from samovar.server import Server
 
         return Server
+    if name == "load":
+        from samovar.repository.local import load
+
+        return load
     if name == "testing":
         import importlib
 

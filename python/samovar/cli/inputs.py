@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samovar.cli.elements import array_of
 from samovar.codecs.elements import dtype_of
+from samovar.codecs.lists import array_of
 from samovar.errors import InputError
 from samovar.types import Datatype
 

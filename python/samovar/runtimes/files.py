@@ -1,30 +1,13 @@
-"""What the runtimes of model files have in common: the name of a model, its description, its settings."""
+"""What the runtimes of model files have in common: the description of a model, and what cannot be set."""
 
 from pathlib import Path
 from typing import Any
 
 from samovar.errors import ConfigError, TargetError
 from samovar.runtimes import Question
-from samovar.types import Signature, check_name
+from samovar.types import Signature
 
-__all__ = ["check_options", "describe", "name_of"]
-
-_UNTOLD_STEM = "model"
-
-
-def name_of(path: Path) -> str:
-    """The name of the model in a file: its stem, or that of its folder for `model.*`, past one that names a version.
-
-    Raises TargetError where that cannot be a name.
-    """
-    name = path.stem
-    if name == _UNTOLD_STEM:
-        folder = path.absolute().parent
-        name = folder.parent.name if folder.name.isdecimal() else folder.name
-    fault = check_name("model", name)
-    if fault:
-        raise TargetError(f"{fault} ({path})", "rename the file")
-    return name
+__all__ = ["check_options", "describe"]
 
 
 def describe(
@@ -38,7 +21,7 @@ def describe(
         )
     check_options(question.path, options)
     return {
-        "name": question.name or name_of(question.path),
+        "name": question.name or question.path.stem,
         "version": question.version or "1",
         "runtime": runtime,
         "source": {"path": str(question.path)},

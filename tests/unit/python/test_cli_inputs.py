@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from samovar.cli.elements import array_of
 from samovar.cli.inputs import read_inputs
+from samovar.codecs.lists import array_of
 from samovar.errors import InputError
 from samovar.types import Datatype
 

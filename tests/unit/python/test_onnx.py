@@ -57,14 +57,6 @@ def test_a_file_is_described_whole(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [("stn.onnx", "stn"), ("stn/model.onnx", "stn"), ("stn/3/model.onnx", "stn"), ("a-b.1/3/lpr.onnx", "lpr")],
-)
-def test_a_model_is_named_by_its_file_or_folder(tmp_path: Path, place: str, name: str) -> None:
-    assert described(models.scale(tmp_path / place))["name"] == name
-
-
 def test_a_folder_names_model_and_version(tmp_path: Path) -> None:
     path = models.scale(tmp_path / "model.onnx")
     (found,) = inspect(Question(path, name="stn", version="3"))
@@ -410,8 +402,6 @@ def test_a_file_has_one_model_and_runs_one_call(tmp_path: Path) -> None:
         ConfigError, match=r"^concurrency = 2 is set for m.onnx, which runs one call at a time; use inst"
     ):
         inspect(Question(path, declared=Declared({"concurrency": 2})))
-    with pytest.raises(TargetError, match=r"has other characters than .*; rename the file$"):
-        inspect(Question(models.scale(tmp_path / "my model.onnx")))
 
 
 def test_without_onnxruntime_the_cure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ def test_the_public_names_are_these() -> None:
         "TargetError",
         "UnreachableError",
         "__version__",
+        "load",
         "model",
         "testing",
     ]
@@ -32,6 +33,7 @@ def test_the_public_names_are_these() -> None:
 def test_lazy_names_are_found() -> None:
     assert samovar.Server.__name__ == "Server"
     assert callable(samovar.testing.serve)
+    assert callable(samovar.load)
     assert callable(samovar.model)
     with pytest.raises(AttributeError, match="module 'samovar' has no attribute 'sever'"):
         samovar.sever  # noqa: B018 - the mistake
