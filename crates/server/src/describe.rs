@@ -15,6 +15,10 @@ use crate::proto::inference::{
     ModelOutput, ModelParameter, ModelStatistics, ModelVersionPolicy, StatisticDuration,
 };
 
+/// Extensions of the Open Inference Protocol that are served.
+pub(crate) const EXTENSIONS: [&str; 5] =
+    ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
+
 /// Options that a field of [`ModelConfig`] tells; the others are among its parameters.
 const OWN_FIELDS: [&str; 3] = ["max_batch_size", "max_queue_delay_ms", "instances"];
 

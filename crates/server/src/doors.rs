@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, Response, Version};
 use samovar_core::clock::{self, Nanos};
 use tokio::sync::Semaphore;
 
 use crate::connection::{self, Handler, Limits, Listener, Outgoing, Pulse, StopSignal, Timers};
 use crate::data_plane::{Asker, DataPlane};
 use crate::door::guard::Guard;
-use crate::http;
+use crate::{grpc, http};
 
 /// Commands and dashboards of one user; they take nothing from the clients' connections.
 const MAX_OWNER_CONNECTIONS: usize = 64;
@@ -42,17 +43,24 @@ pub(crate) async fn serve_owner(listener: Listener, plane: Arc<DataPlane>, stop:
 
 struct Doors {
     http: http::Door,
+    grpc: grpc::Door,
 }
 
 impl Doors {
     fn new(plane: Arc<DataPlane>, loopback: bool) -> Self {
         let guard = guard(&plane, loopback);
-        Self { http: http::Door::new(plane, guard, Asker::Client) }
+        let http = http::Door::new(Arc::clone(&plane), guard.clone(), Asker::Client);
+        Self { http, grpc: grpc::Door::new(plane, guard) }
     }
 }
 
 impl Handler for Doors {
     async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        if request.version() == Version::HTTP_2 && content_type.is_some_and(grpc::is_grpc) {
+            // Boxed: beside the other door's future, this one would make every request's task larger.
+            return Box::pin(self.grpc.handle(request, pulse)).await;
+        }
         self.http.handle(request, pulse).await
     }
 }

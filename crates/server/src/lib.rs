@@ -12,6 +12,7 @@ pub mod doors;
 pub mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod grpc;
 mod http;
 mod inflate;
 pub mod listeners;

@@ -31,7 +31,6 @@ impl Outgoing {
     }
 
     /// `data`, then `trailers`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the gRPC door comes next"))]
     pub(crate) fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
         Self { trailers: Some(Box::new(trailers)), ..Self::new(data) }
     }

@@ -11,6 +11,8 @@ use samovar_core::error::Code;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Status {
     Http(StatusCode),
+    /// `grpc-status`.
+    Grpc(u8),
 }
 
 /// What the log will say of a request; it says so when dropped.
@@ -52,13 +54,17 @@ impl Drop for AccessLine<'_> {
     fn drop(&mut self) {
         let Some(door) = self.door else { return };
         let microseconds = clock::now().saturating_sub(self.arrived) / 1_000;
-        let Status::Http(status) = self.outcome.0;
+        let (status, grpc_status) = match self.outcome.0 {
+            Status::Http(status) => (Some(status.as_u16()), None),
+            Status::Grpc(status) => (None, Some(status)),
+        };
         tracing::info!(
             target: "samovar::access",
             door,
             method = self.method,
             path = self.path,
-            status = status.as_u16(),
+            status,
+            grpc_status,
             model = self.model.as_deref(),
             version = self.version.as_deref(),
             request_id = self.request_id.as_deref(),

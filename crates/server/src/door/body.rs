@@ -33,7 +33,8 @@ impl BodyLimits {
         Self { max_bytes, grace: Duration::from_secs(10), min_bytes_per_s: 1 << 10 }
     }
 
-    fn too_large(&self, got: Option<u64>) -> Error {
+    /// What is said to a body of `got` bytes, where that is known.
+    pub(crate) fn too_large(&self, got: Option<u64>) -> Error {
         let got = got.map(|got| format!(" of {got} bytes")).unwrap_or_default();
         let message = format!("the body{got} is larger than the limit of {} bytes", self.max_bytes);
         Error::new(Code::PayloadTooLarge, message)
@@ -101,13 +102,14 @@ where
     inflater.finish()
 }
 
-fn first_capacity(announced: Option<u64>, come: usize) -> usize {
+/// How much a buffer starts with, `come` bytes being there.
+pub(crate) fn first_capacity(announced: Option<u64>, come: usize) -> usize {
     let announced = announced.unwrap_or(0).min(MAX_FIRST_BUFFER);
     usize::try_from(announced).unwrap_or(0).max(come)
 }
 
 /// Room for `more`: doubled, but never beyond the announced length.
-fn reserve(whole: &mut Vec<u8>, more: usize, announced: Option<u64>) {
+pub(crate) fn reserve(whole: &mut Vec<u8>, more: usize, announced: Option<u64>) {
     if whole.capacity() - whole.len() >= more {
         return;
     }
@@ -118,7 +120,7 @@ fn reserve(whole: &mut Vec<u8>, more: usize, announced: Option<u64>) {
 }
 
 /// The time that a body has taken.
-struct Pace {
+pub(crate) struct Pace {
     /// Set by the first wait: a body that came with its head has no clock.
     started: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -126,12 +128,12 @@ struct Pace {
 }
 
 impl Pace {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { started: None, sleep: None, bytes: 0 }
     }
 
     /// The next part that is not empty, counted.
-    async fn next_part<B: Body<Data = Bytes> + Unpin>(
+    pub(crate) async fn next_part<B: Body<Data = Bytes> + Unpin>(
         &mut self,
         body: &mut B,
         limits: &BodyLimits,

@@ -30,6 +30,8 @@ pub(crate) struct Head<'a> {
     idempotent: Option<&'a HeaderValue>,
     trace: Option<&'a HeaderValue>,
     request_id: Option<&'a HeaderValue>,
+    grpc_timeout: Option<&'a HeaderValue>,
+    grpc_encoding: Option<&'a HeaderValue>,
 }
 
 impl<'a> Head<'a> {
@@ -57,6 +59,8 @@ impl<'a> Head<'a> {
                 "samovar-idempotent" => head.idempotent = Some(value),
                 "traceparent" => head.trace = Some(value),
                 "x-request-id" => head.request_id = Some(value),
+                "grpc-timeout" => head.grpc_timeout = Some(value),
+                "grpc-encoding" => head.grpc_encoding = Some(value),
                 _ => {}
             }
         }
@@ -115,6 +119,29 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// `grpc-timeout`: at most eight digits and a unit. 0: the deadline has passed.
+    pub(crate) fn grpc_timeout(&self) -> Result<Option<Nanos>, Error> {
+        let Some(value) = self.grpc_timeout else { return Ok(None) };
+        let timeout = match value.as_bytes() {
+            [digits @ .., unit] if (1..=8).contains(&digits.len()) => grpc_duration(digits, *unit),
+            _ => None,
+        };
+        timeout.map(Some).ok_or_else(|| {
+            let got = echo(&String::from_utf8_lossy(value.as_bytes()));
+            invalid(format!("grpc-timeout \"{got}\" is no duration; want up to 8 digits and one of H, M, S, m, u, n"))
+        })
+    }
+
+    /// `grpc-encoding`: what messages may be compressed with.
+    pub(crate) fn message_coding(&self) -> Result<Option<Coding>, Error> {
+        let Some(encoding) = self.grpc_encoding else { return Ok(None) };
+        let coding = Coding::named(encoding.as_bytes());
+        if coding.is_none() && encoding.as_bytes() != b"identity" {
+            return Err(not_taken("grpc-encoding", encoding, "gzip, deflate or identity"));
+        }
+        Ok(coding)
+    }
+
     /// `samovar-idempotent`.
     pub(crate) fn idempotent(&self) -> Result<Option<bool>, Error> {
         match self.idempotent.map(HeaderValue::as_bytes) {
@@ -134,6 +161,20 @@ impl<'a> Head<'a> {
     pub(crate) fn request_id(&self) -> Option<&'a str> {
         self.request_id.and_then(tag)
     }
+}
+
+fn grpc_duration(digits: &[u8], unit: u8) -> Option<Nanos> {
+    let nanoseconds = match unit {
+        b'H' => 3_600_000_000_000,
+        b'M' => 60_000_000_000,
+        b'S' => 1_000_000_000,
+        b'm' => 1_000_000,
+        b'u' => 1_000,
+        b'n' => 1,
+        _ => return None,
+    };
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse::<u64>().ok()?.checked_mul(nanoseconds)
 }
 
 fn not_taken(what: &str, got: &HeaderValue, want: &str) -> Error {
@@ -239,6 +280,35 @@ mod tests {
         }
         let both = [("request-timeout", "9"), ("samovar-timeout-ms", "1")];
         assert_eq!(with(&both, |head| head.timeout().unwrap()), Some(1_000_000));
+    }
+
+    #[test]
+    fn deadlines_of_grpc_have_units() {
+        let timeout = |value: &str| with(&[("grpc-timeout", value)], |head| head.grpc_timeout().ok());
+        for (value, nanoseconds) in [
+            ("1H", 3_600_000_000_000),
+            ("2M", 120_000_000_000),
+            ("99999999S", 99_999_999_000_000_000),
+            ("250m", 250_000_000),
+            ("7u", 7_000),
+            ("0n", 0),
+        ] {
+            assert_eq!(timeout(value), Some(Some(nanoseconds)), "{value}");
+        }
+        assert_eq!(timeout("99999999H"), None, "more than 64 bits of nanoseconds");
+        for value in ["", "S", "1", "1s", "-1S", "+1S", "1.5S", "123456789S", "1 S"] {
+            assert_eq!(timeout(value), None, "{value}");
+        }
+        assert_eq!(with(&[], |head| head.grpc_timeout().unwrap()), None);
+    }
+
+    #[test]
+    fn messages_are_plain_gzip_or_deflate() {
+        let coding = |value: &str| with(&[("grpc-encoding", value)], |head| head.message_coding());
+        assert_eq!(coding("gzip").unwrap(), Some(Coding::Gzip));
+        assert_eq!(coding("deflate").unwrap(), Some(Coding::Deflate));
+        assert_eq!(coding("identity").unwrap(), None);
+        assert_eq!(coding("snappy").unwrap_err().code, Code::UnsupportedMediaType);
     }
 
     #[test]

@@ -77,6 +77,15 @@ pub(crate) fn check_output_parameter(key: &str) -> Result<(), Error> {
     check_input_parameter(key)
 }
 
+/// May a parameter of this name stand with a load?
+pub(crate) fn check_load_parameter(key: &str) -> Result<(), Error> {
+    if key == "config" || key.starts_with("file:") {
+        let key = echo(key);
+        return Err(invalid(format!("the load parameter \"{key}\" is not taken; models are what their files say")));
+    }
+    Ok(())
+}
+
 /// Is `id` short enough?
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     if id.len() <= MAX_ID_BYTES {

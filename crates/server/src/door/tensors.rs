@@ -1,7 +1,7 @@
 //! Tensors out of a client's bytes.
 
 use bytes::Bytes;
-use samovar_core::error::{Error, echo, echo_shape};
+use samovar_core::error::{Code, Error, echo, echo_shape};
 use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor, byte_size, count_bytes_elements, elements};
 
 use super::invalid;
@@ -37,6 +37,27 @@ fn bytes_fault(shape: &[u64], data: &[u8]) -> Option<String> {
     };
     let want = elements(shape);
     (want != Some(got)).then(|| format!("{got} BYTES elements do not fit shape {}", echo_shape(shape)))
+}
+
+/// A tensor's elements that are too many or too few for its shape.
+#[cold]
+pub(crate) fn miscounted(got: u64, wanted: u64) -> Error {
+    invalid(if got > wanted {
+        format!("data has more elements than its shape wants ({wanted})")
+    } else {
+        format!("data has {got} elements, its shape wants {wanted}")
+    })
+}
+
+/// Tensors that take more than `limit` bytes once they are decoded.
+#[cold]
+pub(crate) fn too_large(limit: u64) -> Error {
+    Error::new(Code::PayloadTooLarge, format!("the tensors of the request take more than the limit of {limit} bytes"))
+}
+
+/// How many elements `shape` has.
+pub(crate) fn count(shape: &[u64]) -> Result<u64, Error> {
+    elements(shape).ok_or_else(|| invalid(format!("shape {} has more elements than 64 bits count", echo_shape(shape))))
 }
 
 /// The datatype of this wire name.

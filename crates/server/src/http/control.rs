@@ -9,28 +9,24 @@ use samovar_core::tensor::TensorSpec;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::call::Call;
 use super::reply::Reply;
 use super::routes::Target;
 use crate::data_plane::{DataPlane, ModelMetadata};
+use crate::describe::EXTENSIONS;
 use crate::door::body::{self, BodyLimits};
-use crate::door::invalid;
-use crate::door::limits::MAX_CONTROL_BYTES;
+use crate::door::call::Call;
+use crate::door::limits::{MAX_CONTROL_BYTES, check_load_parameter};
 
 #[derive(Serialize)]
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 5],
+    extensions: &'static [&'static str],
 }
 
 /// `GET /v2`.
 pub(super) fn server() -> Result<Reply, Error> {
-    Reply::json(&ServerMetadata {
-        name: "samovar",
-        version: env!("CARGO_PKG_VERSION"),
-        extensions: ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"],
-    })
+    Reply::json(&ServerMetadata { name: "samovar", version: env!("CARGO_PKG_VERSION"), extensions: &EXTENSIONS })
 }
 
 /// 200 or 503, without a body.
@@ -136,12 +132,7 @@ struct LoadRequest {
 pub(super) async fn load(plane: &Arc<DataPlane>, model: &str, call: &mut Call<'_>) -> Result<Reply, Error> {
     let request: LoadRequest = control_body(plane, call).await?;
     for key in request.parameters.unwrap_or_default().keys() {
-        if key == "config" || key.starts_with("file:") {
-            return Err(invalid(format!(
-                "the load parameter \"{}\" is not taken; models are what their files say",
-                echo(key)
-            )));
-        }
+        check_load_parameter(key)?;
     }
     plane.load(model, call.asker).await.map(|()| Reply::empty(StatusCode::OK))
 }

@@ -8,7 +8,6 @@ use hyper::{Request, Response, Version};
 use samovar_core::error::{Code, Error};
 
 use super::admin;
-use super::call::Call;
 use super::control;
 use super::door_name;
 use super::error::status;
@@ -19,6 +18,7 @@ use crate::connection::{Handler, Outgoing, Pulse};
 use crate::data_plane::{Asker, DataPlane};
 use crate::door::access::{AccessLine, Status};
 use crate::door::body;
+use crate::door::call::Call;
 use crate::door::guard::Guard;
 use crate::door::head::Head;
 use crate::door::panic;

@@ -32,12 +32,6 @@ fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// Whole seconds for `Retry-After`: what the error says, and always something with a 429.
-pub(super) fn retry_after(error: &Error) -> Option<u32> {
-    let least = (status(error.code) == StatusCode::TOO_MANY_REQUESTS).then_some(1);
-    error.retry_after_s.map(|seconds| seconds.max(1)).or(least)
-}
-
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: &'a str,
@@ -63,14 +57,6 @@ mod tests {
             assert!(status.is_client_error() || status.is_server_error(), "{}", code.slug());
         }
         assert_eq!(status(Code::Cancelled).as_u16(), 499);
-    }
-
-    #[test]
-    fn overload_always_says_when_to_come_back() {
-        assert_eq!(retry_after(&Error::new(Code::QueueFull, "")), Some(1));
-        assert_eq!(retry_after(&Error::new(Code::Overloaded, "").retry_after(3)), Some(3));
-        assert_eq!(retry_after(&Error::new(Code::NotReady, "")), None);
-        assert_eq!(retry_after(&Error::new(Code::NotReady, "").retry_after(2)), Some(2));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use samovar_core::error::Error;
 use samovar_core::request::InferRequest;
 
 use super::binary;
-use super::call::Call;
 use super::door_name;
 use super::json_decode::{Decoded, WantedOutput};
 use super::json_encode::{Form, encode};
@@ -16,6 +15,7 @@ use super::reply::Reply;
 use super::routes::Target;
 use crate::data_plane::{BodyPermit, DataPlane};
 use crate::door::body::{self, BodyLimits};
+use crate::door::call::Call;
 use crate::door::invalid;
 
 /// How a client wants its answer.

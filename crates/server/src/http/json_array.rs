@@ -1,12 +1,13 @@
 //! `data` of an input: a JSON array, nested or flat, straight into little-endian bytes.
 
 use bytes::Bytes;
-use samovar_core::error::{Code, Error, echo_shape};
-use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES, elements};
+use samovar_core::error::{Error, echo_shape};
+use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES};
 
 use super::json::Cursor;
 use super::number::{FromInteger, float32, float64, integer_of};
 use crate::door::invalid;
+use crate::door::tensors::{self, miscounted, too_large};
 
 /// Read the array at `cursor` as `datatype` elements, as many as `shape` says, of at most `limit` bytes.
 ///
@@ -48,8 +49,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, datatype: Datatype, shape: &[u64], l
 /// The number of elements, if the text that is left can hold them and they fit the limits. Checked before anything is
 /// allocated for them.
 fn room(cursor: &Cursor<'_>, datatype: Datatype, shape: &[u64], limit: u64) -> Result<usize, Error> {
-    let count = elements(shape)
-        .ok_or_else(|| invalid(format!("shape {} has more elements than 64 bits count", echo_shape(shape))))?;
+    let count = tensors::count(shape)?;
     // n elements take n characters, n - 1 commas and two brackets at the least.
     if count > cursor.remaining() as u64 / 2 {
         return Err(invalid(format!("data has fewer elements than shape {} wants ({count})", echo_shape(shape))));
@@ -59,11 +59,6 @@ fn room(cursor: &Cursor<'_>, datatype: Datatype, shape: &[u64], limit: u64) -> R
         return Err(too_large(limit.min(MAX_TENSOR_BYTES)));
     }
     usize::try_from(count).map_err(|_| too_large(limit))
-}
-
-#[cold]
-fn too_large(limit: u64) -> Error {
-    Error::new(Code::PayloadTooLarge, format!("the tensors of the request take more than the limit of {limit} bytes"))
 }
 
 /// Read `count` elements with `read`, whatever brackets stand between them.
@@ -86,9 +81,7 @@ fn each(
         } else if level == 0 {
             return Err(cursor.fault("an array"));
         } else {
-            left = left
-                .checked_sub(1)
-                .ok_or_else(|| invalid(format!("data has more elements than its shape wants ({count})")))?;
+            left = left.checked_sub(1).ok_or_else(|| miscounted(count as u64 + 1, count as u64))?;
             read(cursor, out)?;
         }
         loop {
@@ -109,7 +102,7 @@ fn each(
         }
     }
     if left > 0 {
-        return Err(invalid(format!("data has {} elements, its shape wants {count}", count - left)));
+        return Err(miscounted((count - left) as u64, count as u64));
     }
     Ok(())
 }
@@ -171,6 +164,8 @@ fn string(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use samovar_core::error::Code;
+
     use super::*;
 
     fn data(text: &str, datatype: Datatype, shape: &[u64]) -> Result<Vec<u8>, String> {

@@ -7,7 +7,6 @@
 
 mod admin;
 mod binary;
-mod call;
 mod compression;
 mod control;
 mod door;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{compression, error};
 use crate::connection::Outgoing;
+use crate::door::retry_after;
 use crate::inflate::Coding;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -85,7 +86,7 @@ impl Reply {
         Self {
             status: error::status(error.code),
             allow,
-            retry_after_s: error::retry_after(error),
+            retry_after_s: retry_after(error),
             code: Some(error.code),
             ..Self::ok(JSON, error::body(error, id))
         }
