@@ -1,5 +1,6 @@
 """The command `samovar`."""
 
+import re
 import signal
 from typing import Any
 
@@ -39,6 +40,6 @@ def _exit_code(error: Exception) -> int:
 def _usage_text(error: Any) -> str:
     """What is wrong with the words of the command, and where its help is."""
     fault = error.format_message().rstrip(".").replace(". Did you", "; did you")
-    fault = fault[:1].lower() + fault[1:]
+    fault = re.sub(r" \(Possible options: (.*)\)$", r"; did you mean \1?", fault[:1].lower() + fault[1:])
     command = error.ctx.command_path if error.ctx is not None else "samovar"
     return f"{fault}{'' if fault.endswith('?') else ';'} `{command} --help` tells more"

@@ -100,11 +100,13 @@ def _control(settings: ServerConfig) -> str:
 
 
 def _engine(engine: Running) -> dict[str, Any]:
-    state = engine.state
-    if state is None:
-        return {"pid": int(engine.pid), "url": None, "models": "it does not answer"}
-    models = [f"{model['name']} {model['version']} {model['state']}" for model in state["models"]]
-    return {"pid": int(engine.pid), "url": engine.url, "models": ", ".join(models)}
+    """An engine, and its versions by state; None where it does not answer."""
+    if engine.state is None:
+        return {"pid": int(engine.pid), "url": None, "models": None}
+    models: dict[str, list[str]] = {}
+    for model in engine.state["models"]:
+        models.setdefault(model["state"], []).append(f"{model['name']}/{model['version']}")
+    return {"pid": int(engine.pid), "url": engine.url, "models": models}
 
 
 def _broken_packages() -> Iterator[str]:

@@ -43,7 +43,7 @@ def _print(found: dict[str, Any]) -> None:
         if facts:
             show(text(title, "bold"), columns((), [("", name.replace("_", " "), fact) for name, fact in facts.items()]))
     show(text("engines", "bold"))
-    engines = [("", f"pid {engine['pid']}", engine["url"], engine["models"]) for engine in found["engines"]]
+    engines = [("", f"pid {engine['pid']}", engine["url"] or "", _models(engine)) for engine in found["engines"]]
     show(columns((), engines) if engines else "  none of yours runs here", "")
     for problem in found["problems"]:
         show(text(f"wrong: {problem}", "bold red"))
@@ -55,3 +55,13 @@ def _runtime(runtime: dict[str, Any]) -> "Text":
     from samovar.cli.output import text
 
     return text("found", "green") if runtime["found"] else text(f"missing; {runtime['install']}", "yellow")
+
+
+def _models(engine: dict[str, Any]) -> str:
+    """How many are ready; the others by name."""
+    models = engine["models"]
+    if models is None:
+        return "does not answer"
+    parts = [f"{len(models['ready'])} ready"] if "ready" in models else []
+    parts += [f"{state}: {', '.join(names)}" for state, names in models.items() if state != "ready"]
+    return "; ".join(parts) or "no models"

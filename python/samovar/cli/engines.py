@@ -89,7 +89,14 @@ def is_own(folder: Path) -> bool:
 
 def _socket_of(engine: str) -> Path:
     """The admin socket of a process id, or the path that is given."""
-    return admin_folder() / f"{engine}.sock" if engine.isdecimal() else Path(engine.removeprefix("unix:")).absolute()
+    if not engine.isdecimal():
+        return Path(engine.removeprefix("unix:")).absolute()
+    found = running()
+    for other in found:
+        if other.pid == engine:
+            return other.path
+    pids = ", ".join(other.pid for other in found)
+    raise UnreachableError(f"no engine of yours has the process id {engine}", f"those that run: {pids or 'none'}")
 
 
 def _only() -> Running:

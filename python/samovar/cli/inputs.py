@@ -92,6 +92,8 @@ def _from_json(source: str | bytes, spec: Mapping[str, Any], place: str) -> Any:
         value = json.loads(source)
     except ValueError as error:
         raise InputError(f'input "{name}": {place} is no JSON ({error})', _example(spec)) from None
+    except RecursionError:
+        raise InputError(f'input "{name}": {place} is nested too deeply', _example(spec)) from None
     try:
         array = array_of(value, None if spec["datatype"] == "UNKNOWN" else Datatype[spec["datatype"]])
     except ValueError as error:

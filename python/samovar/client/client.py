@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from samovar.client.connection import Connection
 from samovar.client.tensors import decode, encode
+from samovar.errors import InputError
+from samovar.types import check_name
 
 __all__ = ["Client"]
 
@@ -18,8 +20,9 @@ _LENGTH_HEADER = "Inference-Header-Content-Length"
 class Client:
     """Calls one engine: `http://host:port`, or `unix:/path` for a Unix socket.
 
-    Every method raises RequestError where the engine refuses, UnreachableError where none listens, and ServerError
-    where the connection breaks or what answers is no engine. Use it in a `with` block, or call `close`.
+    Every method raises InputError for what is no name, RequestError where the engine refuses, UnreachableError where
+    none listens, and ServerError where the connection breaks or what answers is no engine. Use it in a `with` block, or
+    call `close`.
     """
 
     def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
@@ -46,7 +49,7 @@ class Client:
 
     def check_ready(self, model: str | None = None, version: str | None = None) -> None:
         """Return if a request would succeed now: to the engine, or to `model`. Raises RequestError if not."""
-        self._connection.request("GET", f"{_path(model, version)}/ready" if model else "/v2/health/ready")
+        self._connection.request("GET", f"{_path(model, version)}/ready" if model is not None else "/v2/health/ready")
 
     def infer(
         self, model: str, inputs: Mapping[str, Any], *, version: str | None = None, outputs: Sequence[str] = ()
@@ -85,10 +88,18 @@ class Client:
         return dict(self._connection.json("GET", path, timeout_s=wait_s + _WAIT_GRACE_S))
 
     def _control(self, model: str, verb: str) -> None:
-        path = f"/v2/repository/models/{quote(model, safe='')}/{verb}"
+        path = f"/v2/repository/models/{_checked('model', model)}/{verb}"
         self._connection.json("POST", path, timeout_s=_LOAD_TIMEOUT_S)
 
 
-def _path(model: str | None, version: str | None) -> str:
-    path = f"/v2/models/{quote(model or '', safe='')}"
-    return path if version is None else f"{path}/versions/{quote(version, safe='')}"
+def _path(model: str, version: str | None) -> str:
+    path = f"/v2/models/{_checked('model', model)}"
+    return path if version is None else f"{path}/versions/{_checked('version', version)}"
+
+
+def _checked(kind: str, name: str) -> str:
+    """A name that means itself in a path."""
+    fault = check_name(kind, name)
+    if fault:
+        raise InputError(fault)
+    return name

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from samovar.codecs.elements import dtype_of
+from samovar.config.declared import MAX_RANK
 from samovar.types import Datatype
 
 __all__ = ["array_of"]
@@ -42,6 +43,8 @@ def _shape(value: Any) -> tuple[int, ...]:
         if not value:
             break
         value = value[0]
+    if len(shape) > MAX_RANK:
+        raise ValueError(f"it has {len(shape)} axes, at most {MAX_RANK} can be sent")
     return tuple(shape)
 
 

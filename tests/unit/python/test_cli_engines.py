@@ -117,6 +117,8 @@ def test_of_several_one_must_be_named(folder: Path, listen: Listen, tmp_path: Pa
     for engine, name in (("42", "other"), (str(own), "own"), (f"unix:{own}", "own")):
         (model,) = json.loads(run("models", "list", "--engine", engine, "--json").out)
         assert model["name"] == name
+    ran = run("models", "list", "--engine", "9")
+    assert (ran.code, ran.err) == (3, "samovar: no engine of yours has the process id 9; those that run: 41, 42\n")
 
 
 def test_a_folder_that_others_can_write_to_is_not_trusted(folder: Path, listen: Listen) -> None:

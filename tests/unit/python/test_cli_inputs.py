@@ -105,6 +105,8 @@ def test_files_are_arrays_json_or_texts(tmp_path: Path, monkeypatch: pytest.Monk
     ("words", "message"),
     [
         ("x=[1, 2", "is no JSON"),
+        ("x=" + "[" * 100_000, "is nested too deeply"),
+        ("x=" + "[" * 17 + "1" + "]" * 17, "it has 17 axes, at most 16 can be sent"),
         ("x=[1, 2]", r"shape [2] does not fit [-1,2], its first axis is missing; write [[1, 2]]"),
         ("y=[[1, 2]]", 'model "m" has no input "y"; it has "x"'),
         ("x=@none.npy", 'file "none.npy" for input "x" cannot be read: No such file or directory'),

@@ -11,6 +11,10 @@ from samovar.cli.output import columns, show, text
 from samovar.cli.outputs import as_json_value, print_outputs, write_output
 from samovar.errors import InputError
 
+PORTS = (
+    "samovar: no such option: --http-prt; did you mean --grpc-port, --http-port? `samovar serve --help` tells more\n"
+)
+
 
 def test_arrays_are_printed_with_datatype_and_shape(capsys: pytest.CaptureFixture[str]) -> None:
     print_outputs({"x": np.array([[1, 2.5]], np.float32), "t": np.array([b"a", b"\xff"], object)})
@@ -64,6 +68,7 @@ def test_a_pipe_gets_whole_names_without_colours(capsys: pytest.CaptureFixture[s
             ("models", "lst"),
             "samovar: no such command 'lst'; did you mean 'list'? `samovar models --help` tells more\n",
         ),
+        (("serve", "--http-prt", "1", "x"), PORTS),
         (("infer",), "samovar: missing argument 'MODEL'; `samovar infer --help` tells more\n"),
     ],
 )

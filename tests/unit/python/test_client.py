@@ -144,3 +144,16 @@ def test_a_proxy_is_not_asked_for_this_machine(client: Client, monkeypatch: pyte
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with Client(client.url) as fresh:
         fresh.check_ready("echo")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "x" * 256])
+def test_what_is_no_name_is_not_sent(client: Client, name: str) -> None:
+    for call in (
+        client.metadata,
+        client.check_ready,
+        client.load,
+        client.unload,
+        lambda n: client.infer("echo", {}, version=n),
+    ):
+        with pytest.raises(InputError, match="name"):
+            call(name)
