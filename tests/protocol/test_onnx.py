@@ -30,7 +30,7 @@ def test_a_file_is_served_without_configuration(serve: Serve, tmp_path: Path) ->
     assert served.http.get("/v2/models/double").json() == {
         "name": "double",
         "versions": ["1"],
-        "platform": "samovar_onnx",
+        "platform": "onnxruntime_onnx",
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
         "outputs": [{"name": "output", "datatype": "FP32", "shape": [-1, 3]}],
     }

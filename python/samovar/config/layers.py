@@ -43,7 +43,8 @@ class Configuration:
         if not batch_axis and (options.max_batch_size or 1) > 1:
             raise ConfigError(
                 f'model "{name}" has max_batch_size = {options.max_batch_size} but no batch axis',
-                'name the first axis of every input and output "batch", or leave max_batch_size out',
+                'name the first axis of every input and output "batch" (of a model file: batch_axis = true in '
+                "samovar.toml), or leave max_batch_size out",
             )
         return options.to_engine(batch_axis=batch_axis)
 

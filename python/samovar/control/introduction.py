@@ -106,7 +106,13 @@ def _batching(specification: dict[str, Any]) -> str:
         return f"batches of up to {rows} rows" if rows > 1 else "one row at a time (max_batch_size is 1)"
     calls = options["instances"] * options["concurrency"]
     requests = "one request" if calls == 1 else f"{calls} requests"
-    return f"no batch axis: {requests} at a time (name the first axis `batch` to batch)"
+    is_program = specification["runtime"] == "python"
+    cure = (
+        "name the first axis `batch` to batch"
+        if is_program
+        else "batch_axis = true in samovar.toml says that it has one"
+    )
+    return f"no batch axis: {requests} at a time ({cure})"
 
 
 def _key(version: dict[str, Any]) -> Key:
