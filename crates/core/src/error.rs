@@ -107,7 +107,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// `text` as it may stand in a message beside one other: at most half of [`ECHO_BYTES`], control characters escaped.
+/// `text` as it may stand in a message beside one other: at most half of [`ECHO_BYTES`], escaped where invisible.
 #[must_use]
 pub fn echo(text: &str) -> String {
     excerpt(text, QUOTE_BYTES)
@@ -119,13 +119,16 @@ pub fn echo_shape(shape: &[u64]) -> String {
     echo(&format!("{shape:?}"))
 }
 
-/// At most `limit` bytes of `text` and a mark where it was cut, control characters escaped.
+/// At most `limit` bytes of `text` and a mark where it was cut; what a reader could not see (controls, characters that turn
+/// or hide the text beside them) is escaped.
 #[must_use]
 pub fn excerpt(text: &str, limit: usize) -> String {
     let mut quoted = String::with_capacity(text.len().min(limit));
     for character in text.chars() {
-        let escaped =
-            if character.is_control() { character.escape_default().to_string() } else { character.to_string() };
+        let escaped = match character {
+            '"' | '\'' | '\\' => character.to_string(),
+            _ => character.escape_debug().to_string(),
+        };
         if quoted.len() + escaped.len() > limit {
             quoted.push('…');
             break;
@@ -147,6 +150,12 @@ mod tests {
         slugs.sort_unstable();
         slugs.dedup();
         assert_eq!(slugs.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        assert_eq!(echo("it's \"ü\" \\ 世界"), "it's \"ü\" \\ 世界");
+        assert_eq!(echo("\u{feff}a\u{202e}b\u{2028}\u{1b}\0"), "\\u{feff}a\\u{202e}b\\u{2028}\\u{1b}\\0");
     }
 
     #[test]

@@ -98,12 +98,13 @@ impl Decoded {
         parameters(cursor, |cursor, key| match key {
             "binary_data_output" => {
                 seen.once(key, 0)?;
-                self.binary_output = cursor.boolean()?;
+                self.binary_output = cursor.boolean().map_err(|fault| in_parameter(key, fault))?;
                 Ok(())
             }
             "timeout" => {
                 seen.once(key, 1)?;
-                let microseconds: u64 = number::integer_of(cursor, "a timeout in microseconds")?;
+                let microseconds: u64 = number::integer_of(cursor, "a timeout in microseconds")
+                    .map_err(|fault| in_parameter(key, fault))?;
                 self.queue_timeout = (microseconds > 0).then(|| microseconds.saturating_mul(1_000));
                 Ok(())
             }
@@ -201,7 +202,8 @@ impl<'a> Input<'a> {
         parameters(cursor, |cursor, key| match key {
             "binary_data_size" => {
                 seen.once(key, 0)?;
-                self.binary_size = Some(number::integer_of(cursor, "a size in bytes")?);
+                let size = number::integer_of(cursor, "a size in bytes").map_err(|fault| in_parameter(key, fault))?;
+                self.binary_size = Some(size);
                 Ok(())
             }
             _ => {
@@ -268,7 +270,7 @@ fn output_parameters(cursor: &mut Cursor<'_>, binary: &mut bool) -> Result<(), E
     parameters(cursor, |cursor, key| match key {
         "binary_data" => {
             seen.once(key, 0)?;
-            *binary = cursor.boolean()?;
+            *binary = cursor.boolean().map_err(|fault| in_parameter(key, fault))?;
             Ok(())
         }
         _ => {
