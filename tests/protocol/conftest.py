@@ -3,16 +3,19 @@
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import models
+from protocol.asking import FORMS, Ask, Tensor
 from protocol.gates import Begin, Gated
 from serving import APPS, Serve, Served, Start
 
 TARGETS = ("echo.py", "sum.py", "nobatch.py", "raising.py", "wrong.py", "forms.py")
+ECHOES = {"Fp32": "FLOAT", "Fp64": "DOUBLE", "Int8": "INT8", "Uint8": "UINT8", "Bool": "BOOL", "Bytes": "STRING"}
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +25,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
     def engine(transport: str) -> Served:
         if transport not in started:
-            served = start(tmp_path_factory.mktemp("engine"), transport)
+            served = start(TARGETS, tmp_path_factory.mktemp("engine"), transport)
             started[transport] = served, sorted(served.workers())
         return started[transport][0]
 
@@ -36,10 +39,42 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             served.destroy()
 
 
-def start(folder: Path, transport: str) -> Served:
-    """An engine with the models of TARGETS, ready."""
-    targets = [str(APPS / target) for target in TARGETS]
-    options = ["--spare-workers", "0"]
+@pytest.fixture(scope="session")
+def suspicious(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An engine for bad input: each Python model in it has a twin with the same signature in an ONNX file."""
+    targets = [f"echo.py:Echo{datatype}" for datatype in ECHOES] + ["sum.py", "nobatch.py", "neighbour.py"]
+    folder = tmp_path_factory.mktemp("suspicious")
+    served = start([*targets, *write_twins(folder)], folder, "shm", "--control", "explicit")
+    try:
+        for model in ("echo_fp32", "onnx_echo_fp32"):  # what is used for the first time takes memory
+            for form in FORMS.values():
+                form(served, Ask(model=model, inputs=[Tensor(shape=[1, 200_000], values=[0] * 200_000)]))
+        yield served
+        assert served.stop() == 0, served.output()
+    finally:
+        served.destroy()
+
+
+def write_twins(folder: Path) -> list[str]:
+    """The ONNX files of `suspicious`."""
+    shape = ("batch", "n")
+    paths = [
+        models.echo(folder / f"onnx_echo_{datatype.lower()}.onnx", kind, shape) for datatype, kind in ECHOES.items()
+    ]
+    sums = [models.node("Add", ["a", "b"], ["total"]), models.node("Sub", ["a", "b"], ["difference"])]
+    inputs, outputs = [[(name, "FLOAT", shape) for name in pair] for pair in (("a", "b"), ("total", "difference"))]
+    paths.append(models.write(folder / "onnx_sum.onnx", sums, inputs, outputs))
+    matrix, output = (("matrix", "DOUBLE", (2, 2)), ("output", "DOUBLE", (2, 2)))
+    nodes = [models.node("Identity", ["matrix"], ["output"])]
+    paths.append(models.write(folder / "onnx_nobatch.onnx", nodes, [matrix], [output]))
+    paths.append(models.scale(folder / "onnx_neighbour.onnx"))
+    return [str(path) for path in paths]
+
+
+def start(targets: Sequence[str], folder: Path, transport: str, *more: str) -> Served:
+    """An engine with models of apps/ or of files, ready."""
+    targets = [str(APPS / target) for target in targets]
+    options = ["--spare-workers", "0", *more]
     with pytest.MonkeyPatch.context() as environment:  # before a test's own clean_environment
         for name in [name for name in os.environ if name.startswith("SAMOVAR_")]:
             environment.delenv(name)
