@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import models
 from http_door import Answer
 from lifecycle.load import Load
 from serving import APPS, Serve, Served
@@ -74,6 +76,31 @@ def test_versions_serve_side_by_side_and_the_highest_number_is_the_default(serve
     assert (unknown.status, unknown.code()) == (404, "unknown_version")
 
 
+def test_onnx_files_are_versions_of_one_model(serve: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / "models/scale"
+    models.scale(folder / "1/model.onnx", 2.0)
+    models.scale(folder / "2/model.onnx", 3.0)
+    served = serve(str(folder.parent), options=EXPLICIT)
+    assert [scaled(served, version) for version in ("", "/versions/1", "/versions/2")] == [3, 2, 3]
+    (folder / "samovar.toml").write_text("max_batch_size = 5")
+    assert load(served, "scale").status == 200
+    assert served.http.get("/v2/models/scale/config").json()["max_batch_size"] == 5
+    models.scale(folder / "3/model.onnx", 4.0)
+    (folder / "3/model.onnx").write_bytes((folder / "3/model.onnx").read_bytes()[:60])
+    answer = load(served, "scale")
+    assert (answer.status, answer.code()) == (500, "load_failed")
+    assert f"{folder}/3/model.onnx: model.onnx is cut off" in answer.json()["error"]
+    assert scaled(served) == 3
+    models.scale(folder / "3/model.onnx", 4.0)
+    assert load(served, "scale").status == 200
+    assert [scaled(served, version) for version in ("", "/versions/2")] == [4, 3]
+
+
+def scaled(served: Served, version: str = "") -> float:
+    """What a version of the ONNX model makes of 1."""
+    return float(served.http.infer(f"scale{version}", {"x": np.ones((1, 3), np.float32)}).arrays()["output"][0, 0])
+
+
 def test_one_model_of_a_repository_is_served_alone(serve: Serve, repository: Path) -> None:
     write(repository / "other/1")
     served = serve(str(repository / "mortal"))
@@ -100,6 +127,7 @@ def test_a_new_version_takes_over_under_load_and_the_old_one_goes_with_its_folde
     assert served.wait_gone([old]) == []
     refused = of_version(served, "1")
     assert (refused.status, refused.code()) == (503, "not_ready")
+    assert served.http.get("/v2/models/mortal").json()["versions"] == ["2"]
 
 
 def test_changed_versions_take_over_under_load_when_they_are_ready(

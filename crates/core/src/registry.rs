@@ -115,10 +115,13 @@ impl Registry {
         self.deployed().iter().map(|deployed| Arc::clone(&deployed.version)).collect()
     }
 
-    /// Names of the versions of a model that could serve.
+    /// Names of the versions of a model, but those that were unloaded.
     #[must_use]
     pub fn version_names(&self, model: &str) -> Vec<String> {
-        self.routes.load().get(model).map(|routes| routes.versions.keys().cloned().collect()).unwrap_or_default()
+        let is_there = |deployed: &Deployed| deployed.version.life.lock().state() != State::Unloaded;
+        let routes = self.routes.load();
+        let versions = routes.get(model).into_iter().flat_map(|routes| &routes.versions);
+        versions.filter(|(_, deployed)| is_there(deployed)).map(|(name, _)| name.clone()).collect()
     }
 
     /// What the control plane may know of every version.

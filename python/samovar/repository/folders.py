@@ -21,6 +21,7 @@ __all__ = [
     "is_version_number",
     "models",
     "stamp",
+    "version",
     "versions",
 ]
 
@@ -59,7 +60,7 @@ def models(repository: Path) -> list[Path]:
 def versions(model: Path) -> list[VersionFolder]:
     """The versions of a model folder, by name; a folder that cannot be served is one version with a fault."""
     try:
-        found = [version for child in _folders(model) if (version := _version(child)) is not None]
+        found = [one for child in _folders(model) if (one := version(child)) is not None]
         if found:
             return found
         if _model_files(model):
@@ -101,7 +102,7 @@ def empty_repository(folder: Path) -> TargetError:
 def _is_meant_as_model(folder: Path) -> bool:
     """False for a folder that has nothing of a model: documents or data may lie beside the models."""
     try:
-        has_version = any(_version(child) is not None for child in _folders(folder))
+        has_version = any(version(child) is not None for child in _folders(folder))
     except TargetError:
         return True  # to stand there with that fault
     return (
@@ -109,7 +110,7 @@ def _is_meant_as_model(folder: Path) -> bool:
     )
 
 
-def _version(folder: Path) -> VersionFolder | None:
+def version(folder: Path) -> VersionFolder | None:
     """A folder as a version; None if it has another name than a number, and no model file."""
     if not _model_files(folder):
         fault = TargetError(f'version folder "{folder}" has no model file', _NO_FILE)

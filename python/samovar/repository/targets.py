@@ -3,6 +3,7 @@
 import difflib
 import os
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -31,30 +32,45 @@ class Target:
 
     @property
     def is_program(self) -> bool:
-        """True for a Python file: it names its models itself."""
-        return self.kind == "file" and self.path.suffix == _PROGRAM
+        """True for a Python file that names its models itself; that of a version folder is named by its folders."""
+        is_version = self.path.stem == "model" and folders.is_version_number(self.path.parent.name)
+        return self.kind == "file" and self.path.suffix == _PROGRAM and (self.class_name is not None or not is_version)
 
 
 def parse_target(text: str) -> Target:
     """The target that `text` names. Raises TargetError for what does not exist or has no format that is served."""
     location, separator, name = text.rpartition(":")
-    if not separator or Path(text).exists():
-        location, name = text, ""
+    try:
+        if not separator or Path(text).exists():
+            location, name = text, ""
+        if not Path(location).exists():
+            raise TargetError(f'target "{location}" does not exist', _nearest(Path(location)))
+    except OSError as error:
+        raise TargetError(f'target "{text}" cannot be looked at: {error.strerror or error}') from error
     path = Path(location)
-    if not path.exists():
-        raise TargetError(f'target "{location}" does not exist', _nearest(path))
     has_class = separator != "" and location != text
     if path.is_dir():
         if has_class:
             raise TargetError(f'target "{text}" names a class of a folder', f"write {location} to serve its models")
-        folder = Path(os.path.abspath(path))  # noqa: PTH100 - without "..", which names no model
-        return Target(folder, kind="model" if folders.is_model(folder) else "repository")
+        return _folder(Path(os.path.abspath(path)))  # noqa: PTH100 - without "..", which names no model
     if has_class and not name.isidentifier():
         raise TargetError(f'target "{text}" names the class "{name}"', "write file.py or file.py:Class")
     if has_class and path.suffix != _PROGRAM:
         raise TargetError(f'target "{text}" names a class of a file that is no Python', f"write {location}")
+    return _file(path.absolute(), name or None)
+
+
+def _folder(folder: Path) -> Target:
+    """A repository, a model of one, or the model file of a version of one."""
+    version = folders.version(folder)
+    if folders.is_version_number(folder.name) and version is not None and version.fault is None:
+        return _file(version.path, None)
+    return Target(folder, kind="model" if folders.is_model(folder) else "repository")
+
+
+def _file(path: Path, class_name: str | None) -> Target:
     runtime_for(path)
-    target = Target(path.absolute(), name or None)
+    target = Target(path, class_name)
     _check_identity(target)
     return target
 
@@ -80,9 +96,13 @@ def _nearest(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f'there is no folder "{folder}"'
-    names = sorted(other.name for other in folder.iterdir() if _is_servable(other))
-    near = difflib.get_close_matches(path.name, names, n=_SHOWN_FILES) or names[:_SHOWN_FILES]
-    return f"what can be served there: {', '.join(near)}" if near else f'nothing in "{folder.resolve()}" can be served'
+    entries = {entry.name: entry for entry in sorted(folder.iterdir())}
+    near = difflib.get_close_matches(path.name, entries, n=_SHOWN_FILES)
+    for names in (near, entries):
+        shown = list(islice((name for name in names if _is_servable(entries[name])), _SHOWN_FILES))
+        if shown:
+            return f"what can be served there: {', '.join(shown)}"
+    return f'nothing in "{folder.resolve()}" can be served'
 
 
 def _is_servable(path: Path) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from samovar.errors import TargetError
-from samovar.repository.sources import Source
+from samovar.repository.sources import Source, all_sources
 from samovar.repository.targets import Target, file_identity, parse_target
 
 
@@ -108,3 +108,17 @@ def test_a_file_that_names_no_model_is_named_by_its_path(path: str, identity: tu
 )
 def test_a_target_without_description_has_a_name_that_fits(target: Target, name: str) -> None:
     assert Source(target, target.path, target.class_name).key == (name, "1")
+
+
+def test_a_version_of_a_model_can_be_the_target(folder: Path) -> None:
+    target = parse_target("models/stn/1")
+    assert target == parse_target("models/stn/1/model.py") == Target(folder / "models/stn/1/model.py")
+    assert [source.key for source in all_sources([target])] == [("stn", "1")]
+    assert parse_target("models/stn/1/model.py:Stn").is_program
+
+
+def test_a_name_that_no_file_can_have_is_told(folder: Path) -> None:
+    with pytest.raises(TargetError, match=r'^target "x{300}" cannot be looked at: File name too long$'):
+        parse_target("x" * 300)
+    with pytest.raises(TargetError, match="does not exist"):
+        parse_target("app\0.py")
