@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import models
 from commands import run
 from protocol.gates import Begin
-from serving import Serve, Served
+from serving import APPS, Serve, Served
 
 
 @pytest.fixture
@@ -164,3 +166,23 @@ def test_ctrl_c_ends_quietly_and_gives_the_terminal_back(gated: Begin) -> None:
     assert b"waiting for narrow ..." in output
     assert b"Traceback" not in output
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")  # the cursor is back
+
+
+def test_the_lines_that_inspect_prints_work_as_they_are(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    models.scale(tmp_path / "scale.onnx")
+    for target in (str(tmp_path / "scale.onnx"), str(APPS / "sum.py")):
+        lines = run("inspect", target).out.splitlines()
+        calls = [line.removeprefix("call").strip() for line in lines if line.startswith("call")]
+        first = next(number for number, line in enumerate(lines) if line.startswith("python"))
+        program = "\n".join(line.removeprefix("python").strip() for line in lines[first:])
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        served = serve(target, environment={"XDG_RUNTIME_DIR": str(tmp_path)})
+        for call in calls:
+            ran = run(*shlex.split(call)[1:])
+            assert (ran.code, ran.err) == (0, "")
+        assert served.stop() == 0

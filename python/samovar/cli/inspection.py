@@ -1,6 +1,6 @@
 """What a file has, found out in a process of its own: a file that crashes, hangs or prints is nobody else's trouble.
 
-`python -m samovar.cli.inspection DESCRIPTOR` reads a Question from standard input and writes its answer to DESCRIPTOR.
+`python -m samovar.cli.inspection DESCRIPTOR` reads a Question from standard input and writes its answer to that file.
 """
 
 import json
@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,22 @@ _STDERR = 2
 
 def ask(question: Question) -> dict[str, Any]:
     """What is at a path: `models`, or the `cause` why that cannot be said. What its code prints goes to stderr."""
-    answers, answers_of_child = os.pipe()
-    command = [sys.executable, "-P", "-m", "samovar.cli.inspection", str(answers_of_child)]
-    try:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=_STDERR, pass_fds=[answers_of_child])
-    finally:
-        os.close(answers_of_child)
-    with os.fdopen(answers, "rb") as pipe, child:
+    with tempfile.TemporaryFile() as file:  # a pipe would be full at 64 KiB, and held open by what the code starts
+        command = [sys.executable, "-P", "-m", "samovar.cli.inspection", str(file.fileno())]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=_STDERR, pass_fds=[file.fileno()], start_new_session=True
+        )
         try:
             child.communicate(json.dumps(question.to_json()).encode(), _TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            child.kill()
             return _silence(question.path, f"took longer than {_TIMEOUT_S:.0f} s")
-        answer = pipe.read()
-    return json.loads(answer) if answer else _silence(question.path, _end(child.returncode))
+        finally:  # nor may it, or what it started, live on after Ctrl-C
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        file.seek(0)
+        content = file.read()
+    return json.loads(content) if content else _silence(question.path, _end(child.returncode))
 
 
 def answer(question: Question) -> dict[str, Any]:
@@ -58,9 +62,12 @@ def _end(returncode: int) -> str:
 
 
 def _main() -> None:
-    with os.fdopen(int(sys.argv[1]), "wb") as pipe:
-        os.set_inheritable(pipe.fileno(), False)  # what the file starts must not keep the command waiting
-        pipe.write(json.dumps(answer(Question.from_json(json.load(sys.stdin)))).encode())
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    question = Question.from_json(json.load(sys.stdin))
+    content = json.dumps(answer(question)).encode()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
 
 
 if __name__ == "__main__":

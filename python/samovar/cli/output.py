@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,13 +58,10 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> "Rendera
 def waiting(words: str) -> Iterator[None]:
     """A sign of life on a terminal while something takes its time."""
     console = _console(error=True)
-    if not console.is_terminal:
-        yield
-        return
-    # Killed by Ctrl-C, the command would leave the terminal without its cursor.
+    # Killed by Ctrl-C, the command would leave the terminal without its cursor, and its children behind.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with console.status(text(words)):
+        with console.status(text(words)) if console.is_terminal else nullcontext():
             yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands import run
+from serving import ended
 
 SCALE = """
 @samovar.model
@@ -79,3 +80,30 @@ def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
     ran = run("inspect", str(tmp_path))
     assert (ran.code, ran.out) == (2, "")
     assert "has no models" in ran.err
+
+
+def test_what_a_file_starts_does_not_outlive_the_question(program: Callable[..., Path], tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    starts = f"""
+        import subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        open({str(note)!r}, "w").write(str(child.pid))
+    """
+    ran = run("inspect", str(program(starts)))
+    assert (ran.code, ran.out) == (2, "")
+    assert ended(int(note.read_text()), 10.0)
+
+
+def test_a_long_answer_arrives_whole(program: Callable[..., Path]) -> None:
+    fields = "\n".join(f"    field_{number}: Float32[np.ndarray, 'batch 2']" for number in range(1_000))
+    file = program(f"""
+class Many(NamedTuple):
+{fields}
+
+@samovar.model
+class Wide:
+    def predict(self, x: Float32[np.ndarray, "batch 2"]) -> Many:
+        return Many(*[x] * 1000)
+""")
+    (answer,) = json.loads(run("inspect", "--json", str(file)).out)
+    assert len(answer["models"][0]["outputs"]) == 1_000
