@@ -1,80 +1,28 @@
 //! The one object that every door calls.
 
+mod control;
+mod description;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use samovar_core::clock::now;
-use samovar_core::config::{Control, EngineConfig};
+use samovar_core::config::EngineConfig;
 use samovar_core::error::{Code, Error};
-use samovar_core::events::{Event, Events};
-use samovar_core::history::News;
+use samovar_core::events::Events;
 use samovar_core::life::State;
 use samovar_core::metrics::Metrics;
 use samovar_core::registry::Registry;
-use samovar_core::report::VersionReport;
 use samovar_core::request::{InferRequest, InferResponse};
-use samovar_core::tensor::TensorSpec;
 use samovar_core::version::Version;
-use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use crate::describe;
+pub use self::control::Asker;
+pub use self::description::{EngineState, IndexEntry, ModelMetadata};
 use crate::listeners::Addresses;
-use crate::proto::inference::{ModelConfig, ModelStatisticsResponse};
-
-/// What a client may know of a version.
-#[derive(Clone, Debug)]
-pub struct ModelMetadata {
-    /// Model name.
-    pub name: Arc<str>,
-    /// Names of its versions.
-    pub versions: Vec<String>,
-    /// Triton's name of the runtime: `onnxruntime_onnx`, `python`.
-    pub platform: String,
-    /// Inputs; dims with the batch axis (-1) in front where there is one.
-    pub inputs: Vec<TensorSpec>,
-    /// Outputs, likewise.
-    pub outputs: Vec<TensorSpec>,
-}
-
-/// One line of the repository index.
-#[derive(Clone, Debug)]
-pub struct IndexEntry {
-    /// Model name.
-    pub name: String,
-    /// Version name.
-    pub version: String,
-    /// Open Inference Protocol state: READY, UNAVAILABLE, LOADING, UNLOADING.
-    pub state: &'static str,
-    /// Why it is in this state; empty when ready.
-    pub reason: String,
-}
-
-/// Who is on the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// Whoever reaches a door.
-    Client,
-    /// The user who runs the engine: nobody else can open the admin socket.
-    Owner,
-}
-
-/// The engine and all its versions, as its owner sees them.
-#[derive(Debug, Serialize)]
-pub struct EngineState<'a> {
-    pid: u32,
-    version: &'static str,
-    /// Unix time in seconds.
-    started: f64,
-    ready: bool,
-    draining: bool,
-    control: Control,
-    addresses: &'a Addresses,
-    models: Vec<VersionReport>,
-}
 
 /// Room for a request body in the engine's memory; given back when dropped.
 #[derive(Debug)]
@@ -204,104 +152,6 @@ impl DataPlane {
         version.ready()
     }
 
-    /// Signature of a version, ready or not.
-    pub fn metadata(&self, model: &str, version: Option<&str>) -> Result<ModelMetadata, Error> {
-        let found = self.registry.find(model, version)?;
-        let with_batch = |specs: &[TensorSpec]| {
-            let batch = found.spec.batch_axis.then_some(-1);
-            let shape = |spec: &TensorSpec| TensorSpec {
-                dims: spec.dims.as_ref().map(|dims| batch.into_iter().chain(dims.iter().copied()).collect()),
-                ..spec.clone()
-            };
-            specs.iter().map(shape).collect()
-        };
-        Ok(ModelMetadata {
-            name: Arc::clone(&found.name),
-            versions: self.registry.version_names(&found.name),
-            platform: describe::platform(&found.spec.runtime).to_owned(),
-            inputs: with_batch(&found.spec.inputs),
-            outputs: with_batch(&found.spec.outputs),
-        })
-    }
-
-    /// Configuration of a version, ready or not.
-    pub fn model_config(&self, model: &str, version: Option<&str>) -> Result<ModelConfig, Error> {
-        Ok(describe::config(&self.registry.find(model, version)?.spec))
-    }
-
-    /// What a version has done; every version of the model, or of every model, where none is named. What is unloaded is
-    /// told only by name.
-    pub fn statistics(&self, model: Option<&str>, version: Option<&str>) -> Result<ModelStatisticsResponse, Error> {
-        let versions = match (model, version) {
-            (Some(model), Some(_)) => vec![self.registry.find(model, version)?],
-            (Some(model), None) => self.registry.find_all(model)?,
-            (None, _) => self.registry.versions(),
-        };
-        let is_told = |found: &&Arc<Version>| version.is_some() || found.life.lock().state() != State::Unloaded;
-        let model_stats = versions.iter().filter(is_told).map(|found| describe::statistics(found)).collect();
-        Ok(ModelStatisticsResponse { model_stats })
-    }
-
-    /// Every configured model and version.
-    #[must_use]
-    pub fn index(&self) -> Vec<IndexEntry> {
-        let entry = |version: Arc<Version>| {
-            let life = version.life.lock();
-            let state = match life.state() {
-                State::Ready => "READY",
-                State::Degraded if life.is_ready() => "READY",
-                State::Loading => "LOADING",
-                State::Draining => "UNLOADING",
-                State::Degraded | State::Unloaded | State::Failed => "UNAVAILABLE",
-            };
-            let cause = life.cause().map(|cause| cause.message.clone());
-            let reason = match life.state() {
-                State::Ready => String::new(),
-                State::Unloaded => "unloaded".to_owned(),
-                state => cause.unwrap_or_else(|| state.name().to_owned()),
-            };
-            IndexEntry { name: version.name.to_string(), version: version.version.to_string(), state, reason }
-        };
-        self.registry.versions().into_iter().map(entry).collect()
-    }
-
-    /// Load or reload by name; waits for the end of the load. Errors: `control_disabled` unless the owner asks,
-    /// `unknown_model`, `load_failed`, `shutting_down`.
-    pub async fn load(&self, model: &str, asker: Asker) -> Result<(), Error> {
-        self.control(model, asker, |ticket, name| Event::Load { ticket, name }).await
-    }
-
-    /// Unload by name; waits for the end of the unload. Errors as [`Self::load`].
-    pub async fn unload(&self, model: &str, asker: Asker) -> Result<(), Error> {
-        self.control(model, asker, |ticket, name| Event::Unload { ticket, name }).await
-    }
-
-    /// Where clients connect.
-    #[must_use]
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    /// The engine and all its versions.
-    #[must_use]
-    pub fn state(&self) -> EngineState<'_> {
-        EngineState {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION"),
-            started: self.started,
-            ready: self.ready(),
-            draining: self.draining(),
-            control: self.config.control,
-            addresses: &self.addresses,
-            models: self.registry.reports(),
-        }
-    }
-
-    /// What happened to versions after number `after`; waits up to `limit` for it.
-    pub async fn events_after(&self, after: u64, model: Option<&str>, limit: Duration) -> News {
-        self.registry.history().after(after, model, limit).await
-    }
-
     /// Room for a body, none yet.
     #[must_use]
     pub fn body_permit(self: &Arc<Self>) -> BodyPermit {
@@ -390,31 +240,6 @@ impl DataPlane {
             }
             notified.await;
         }
-    }
-
-    /// Answer a load or unload that a client asked for.
-    pub fn reply(&self, ticket: u64, result: Result<(), Error>) {
-        if let Some(asker) = self.tickets.lock().remove(&ticket) {
-            let _ = asker.send(result);
-        }
-    }
-
-    async fn control(&self, model: &str, asker: Asker, event: impl FnOnce(u64, String) -> Event) -> Result<(), Error> {
-        if asker == Asker::Client && self.config.control != Control::Explicit {
-            let text = "models cannot be loaded or unloaded over this door; start the engine with --control explicit";
-            return Err(Error::new(Code::ControlDisabled, text));
-        }
-        let ticket = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (waiting, reply) = oneshot::channel();
-        {
-            let mut tickets = self.tickets.lock();
-            if self.draining() {
-                return Err(shutting_down()); // the control plane looks at nothing more
-            }
-            tickets.insert(ticket, waiting);
-        }
-        self.events.push(event(ticket, model.to_owned()));
-        reply.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
     fn take_permit(&self, version: &Version) -> Result<InFlight<'_>, Error> {
