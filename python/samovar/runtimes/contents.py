@@ -4,7 +4,7 @@ from pathlib import Path
 
 from samovar.errors import TargetError
 
-__all__ = ["foreign"]
+__all__ = ["foreign", "head"]
 
 _HEAD = 512
 _AGAIN = "fetch the file again"
@@ -29,32 +29,36 @@ def foreign(path: Path) -> TargetError | None:
 
     Raises TargetError where it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise TargetError(f"{path} cannot be read: {error.strerror}", "correct its permissions") from error
-    found = _kind(head)
+    found = _kind(head(path))
     return TargetError(f"{path.name} is {found[0]}", found[1]) if found is not None else None
 
 
-def _kind(head: bytes) -> tuple[str, str] | None:
+def head(path: Path) -> bytes:
+    """The first bytes of a file. Raises TargetError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise TargetError(f"{path} cannot be read: {error.strerror}", "look at its place and permissions") from error
+
+
+def _kind(start: bytes) -> tuple[str, str] | None:
     """What it seems to be, and the cure."""
-    if not head:
+    if not start:
         return "empty", _AGAIN
-    for start, kind, cure in _STARTS:
-        if head.startswith(start):
+    for known, kind, cure in _STARTS:
+        if start.startswith(known):
             return kind, cure
-    if head.lstrip().lower().startswith(_PAGES):
+    if start.lstrip().lower().startswith(_PAGES):
         return "an HTML page: what a server sent in place of the file", f"{_AGAIN}; its address may want a login"
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle", "write a Python class that loads it, and export the model where you can"
-    if head[257:262] == b"ustar":
+    if start[257:262] == b"ustar":
         return "a tar archive", "unpack it with tar -xf"
-    if _is_text(head):
-        return f"a text that begins with {head[:20].decode('utf-8', 'replace')!r}", "give the file of the model"
+    if _is_text(start):
+        return f"a text that begins with {start[:20].decode('utf-8', 'replace')!r}", "give the file of the model"
     return None
 
 
-def _is_text(head: bytes) -> bool:
-    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
+def _is_text(start: bytes) -> bool:
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)

@@ -15,7 +15,7 @@ from typing import Any
 from samovar.config.declared import Declared, read_declared
 from samovar.errors import ConfigError, OutputError, TargetError, text_of
 from samovar.runtimes import Question
-from samovar.runtimes.contents import foreign
+from samovar.runtimes.contents import foreign, head
 from samovar.runtimes.files import check_options, describe
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.types import Datatype, Signature
@@ -141,9 +141,7 @@ class TorchScriptModel:
 
 def _check_archive(path: Path) -> None:
     """Refuse what is no whole TorchScript archive, without torch. Raises TargetError."""
-    with path.open("rb") as file:
-        is_zip = file.read(len(_ZIP)) == _ZIP
-    if not is_zip:
+    if not head(path).startswith(_ZIP):
         fault = foreign(path)
         if fault is None:
             raise TargetError(f"{path.name} is no TorchScript archive", _CONVERT)

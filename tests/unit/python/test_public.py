@@ -41,10 +41,18 @@ def test_lazy_names_are_found() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["samovar", "samovar.runtimes.python", "samovar.worker.loop", "samovar.control", "samovar.server.engine"],
+    [
+        "samovar",
+        "samovar.runtimes.onnx",
+        "samovar.runtimes.python",
+        "samovar.runtimes.torchscript",
+        "samovar.worker.loop",
+        "samovar.control",
+        "samovar.server.engine",
+    ],
 )
 def test_imports_are_light(module: str) -> None:
-    heavy = "{'numpy', 'ml_dtypes', 'jaxtyping', 'typer', 'rich', 'asyncio', 'pydantic'}"
+    heavy = "{'numpy', 'ml_dtypes', 'jaxtyping', 'typer', 'rich', 'asyncio', 'pydantic', 'onnxruntime', 'torch'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
