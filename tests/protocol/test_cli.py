@@ -95,8 +95,8 @@ def test_models_are_listed_shown_and_ready(url: tuple[str, str]) -> None:
 def test_the_admin_socket_tells_more(shared: Served) -> None:
     words = ("--engine", shared.ready["admin"])
     lines = [line.split() for line in run("models", "list", *words).out.splitlines()]
-    assert lines[0] == ["name", "version", "state", "runtime", "batching", "instances", "cause"]
-    assert ["sum", "1", "ready", "python", "batches", "of", "up", "to", "64", "1", "of", "1"] in lines
+    assert lines[0] == ["name", "version", "state", "runtime", "batch", "instances", "cause"]
+    assert ["sum", "1", "ready", "python", "64", "1", "of", "1"] in lines
     shown = [line.split() for line in run("models", "show", "sum", *words).out.splitlines()]
     assert ["inputs", "a", "FP32", "[batch,-1]"] in shown
     assert any(line[:1] == ["source"] and line[1].endswith("sum.py:Sum") for line in shown)

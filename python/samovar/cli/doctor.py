@@ -36,12 +36,12 @@ def _print(found: dict[str, Any]) -> None:
     sections: dict[str, dict[str, object]] = {
         "versions": {name: version or text("not installed", "dim") for name, version in found["versions"].items()},
         "runtimes": {name: _runtime(runtime) for name, runtime in found["runtimes"].items()},
-        "machine": found["machine"],
-        "start": found["start"],
+        "machine": {name.replace("_", " "): fact for name, fact in found["machine"].items()},
+        "start": {name.replace("_", " "): fact for name, fact in found["start"].items()},
     }
     for title, facts in sections.items():
         if facts:
-            show(text(title, "bold"), columns((), [("", name.replace("_", " "), fact) for name, fact in facts.items()]))
+            show(text(title, "bold"), columns((), [("", name, fact) for name, fact in facts.items()]))
     show(text("engines", "bold"))
     engines = [("", f"pid {engine['pid']}", engine["url"] or "", _models(engine)) for engine in found["engines"]]
     show(columns((), engines) if engines else "  none of yours runs here", "")

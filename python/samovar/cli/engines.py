@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Running", "connect", "is_own", "running"]
 
 _PROBE_TIMEOUT_S = 5.0
+_SHOWN_MODELS = 5
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,11 @@ def _only() -> Running:
 
 
 def _models(engine: Running) -> str:
-    names = dict.fromkeys(model["name"] for model in engine.state["models"]) if engine.state else ["does not answer"]
-    return ", ".join(names)
+    if engine.state is None:
+        return "does not answer"
+    names = list(dict.fromkeys(model["name"] for model in engine.state["models"]))
+    more = [f"and {len(names) - _SHOWN_MODELS} more"] if len(names) > _SHOWN_MODELS else []
+    return ", ".join([*names[:_SHOWN_MODELS], *more]) or "no models"
 
 
 def _is_alive(path: Path) -> bool:

@@ -36,7 +36,7 @@ def list_models(url: Url = None, engine: EngineName = None, as_json: AsJson = Fa
         show(text("no model is served"))
     else:
         rows = [_row(version) for version in versions]
-        known = ("name", "version", "state", *(("runtime", "batching", "instances") if url is None else ()), "cause")
+        known = ("name", "version", "state", *(("runtime", "batch", "instances") if url is None else ()), "cause")
         show(columns(known, rows))
 
 
@@ -123,11 +123,11 @@ def _row(version: dict[str, Any]) -> list[object]:
     """A version as a line of the list; only the admin socket tells all of it."""
     row: list[object] = [version["name"], version["version"], _state(version)]
     if "options" in version:
-        from samovar.cli.signatures import batching, is_described
+        from samovar.cli.signatures import is_described
 
         options = version["options"]
         alive = f"{len(version['instances'])} of {options['instances']}"
-        facts = [version["runtime"], batching(options, version["batch_axis"]), alive]
+        facts = [version["runtime"], options["max_batch_size"] if version["batch_axis"] else "-", alive]
         row += facts if is_described(version) else [""] * len(facts)
     return [*row, _short(version["cause"])]
 

@@ -37,7 +37,6 @@ READY = {
     "instances": [{"index": 0, "pid": 41}, {"index": 1, "pid": 42}],
     "events": [{"time": 0.0, "state": "loading", "message": ""}],
 }
-BATCHING = ["batches", "of", "up", "to", "32"]
 FAILED = {**READY, "version": "2", "state": "failed", "cause": CAUSE, "instances": []}
 BROKEN = {**FAILED, "name": "broken", "runtime": "", "source": None, "inputs": [], "outputs": []}
 Listen = Callable[..., Path]
@@ -131,9 +130,9 @@ def test_the_list_has_state_runtime_batching_and_the_first_line_of_a_cause(folde
     listen(folder / "41.sock", READY, FAILED, BROKEN)
     words = [line.split() for line in run("models", "list").out.splitlines()]
     assert words == [
-        ["name", "version", "state", "runtime", "batching", "instances", "cause"],
-        ["stn", "1", "ready", "python", *BATCHING, "2", "of", "2"],
-        ["stn", "2", "failed", "python", *BATCHING, "0", "of", "2", *CAUSE["message"].split()],
+        ["name", "version", "state", "runtime", "batch", "instances", "cause"],
+        ["stn", "1", "ready", "python", "32", "2", "of", "2"],
+        ["stn", "2", "failed", "python", "32", "0", "of", "2", *CAUSE["message"].split()],
         ["broken", "2", "failed", *CAUSE["message"].split()],
     ]
     assert run("models", "show", "broken").out.startswith("broken version 2 is failed\nValueError: no weights\n")
