@@ -12,11 +12,14 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from http_door import Http
+
+if TYPE_CHECKING:
+    from grpc_door import Grpc
 
 APPS = Path(__file__).parent / "apps"
 
@@ -108,6 +111,13 @@ class Served:
     def http(self) -> Http:
         """A client for the HTTP door."""
         return Http(self.port)
+
+    @property
+    def grpc(self) -> "Grpc":
+        """A client for the gRPC door, on its own port."""
+        from grpc_door import Grpc  # the environment of the other clients has no compiler of protocols
+
+        return Grpc(int(self.ready["ports"]["grpc"]))
 
     def model(self, name: str) -> dict[str, Any]:
         """The ready file's entry of a model."""

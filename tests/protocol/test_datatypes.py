@@ -1,4 +1,4 @@
-"""Every datatype of the protocol, both ways, over each transport."""
+"""Every datatype of the protocol, both ways, through each door, over each transport."""
 
 from typing import Any
 
@@ -52,6 +52,18 @@ def test_json_carries_each_value(everywhere: Served, datatype: str) -> None:
 def test_binary_carries_each_value(everywhere: Served, datatype: str) -> None:
     x = values(datatype, is_text=False)
     assert same(everywhere.http.infer_binary(echo(datatype), {"x": x}).arrays()["output"], x)
+
+
+@pytest.mark.parametrize("datatype", IN_JSON)
+def test_typed_contents_carry_each_value(everywhere: Served, datatype: str) -> None:
+    x = values(datatype, is_text=False)
+    assert same(everywhere.grpc.infer(echo(datatype), {"x": x}).arrays()["output"], x)
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_raw_contents_carry_each_value(everywhere: Served, datatype: str) -> None:
+    x = values(datatype, is_text=False)
+    assert same(everywhere.grpc.infer_binary(echo(datatype), {"x": x}).arrays()["output"], x)
 
 
 @pytest.mark.parametrize("datatype", [name for name, dtype in DATATYPES.items() if dtype.kind in "fV"])
