@@ -188,9 +188,10 @@ class Controller:
         self._report.failed(str(source), key, cause)
         if load.ticket is not None and source.folder is None:
             return
-        if self._origins.owner(key, source) is not None:
+        is_taken = self._origins.owner(key, source) is not None
+        if is_taken or self._states().get(key, "failed") not in _ENDED:
             load.unlisted.append((str(source), cause))
-        elif self._states().get(key, "failed") in _ENDED:
+        else:
             self._origins.enter(key, source, is_placeholder=True)
             self._engine.declare_failed(
                 *key, json.dumps({**_NO_CAUSE, **{k: v for k, v in cause.items() if k in _NO_CAUSE}})
@@ -249,9 +250,17 @@ class Controller:
             self._refuse(load.ticket, "load_failed", text)
             return
         for key in load.leaving:
-            self._origins.leave(key)
-            self._engine.retire(*key)
+            if not self._is_there(key):
+                self._origins.leave(key)
+                self._engine.retire(*key)
         self._engine.reply(load.ticket, None)
+
+    def _is_there(self, key: Key) -> bool:
+        """False for a version whose folder is gone; it may have come back while others were loaded."""
+        try:
+            return any(source.key == key for source in folder_sources(self._targets, key[0]))
+        except TargetError:
+            return True
 
     def _finish_start(self, load: Load) -> None:
         versions = self._versions()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from samovar.control.console import is_terminal, say
+from samovar.control.console import say
 
 __all__ = ["Progress"]
 
@@ -17,13 +17,13 @@ _NAME = 24  # so that a long one leaves room for the seconds
 
 
 class Progress:
-    """What is being loaded, as one line of standard error that is drawn over itself; nothing where that is no terminal.
+    """What is being loaded, as one line of standard error that is drawn over itself if it is `is_shown` at all.
 
     The log erases the line before it writes its own; the next drawing brings it back.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._is_shown = is_terminal()
+    def __init__(self, *, is_shown: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._is_shown = is_shown
         self._clock = clock
         self._began: dict[str, float] = {}  # by name, in the order of their begin
         self._ended = 0

@@ -29,7 +29,9 @@ class Report:
         self._specifications: dict[Key, dict[str, Any]] = {}
         self._seconds: dict[Key, float] = {}
         self._is_starting = True
-        self._progress = Progress()
+        # Of the log, only the lines for people make room for what is drawn on the terminal.
+        self._is_drawn = is_terminal() and settings.log_format != "json"
+        self._progress = Progress(is_shown=self._is_drawn)
         self._ready_file = ReadyFile(settings.ready_file)
 
     @property
@@ -66,7 +68,7 @@ class Report:
         """A load begins."""
         key = (specification["name"], specification["version"])
         self._specifications[key] = specification
-        if not (self._is_starting and is_terminal()):
+        if not (self._is_starting and self._is_drawn):
             self._engine.log("info", "loading", json.dumps({"model": key[0], "version": key[1]}))
 
     def loaded(self, key: Key) -> None:
@@ -82,7 +84,7 @@ class Report:
     def failed(self, source: str, key: Key, cause: dict[str, Any]) -> None:
         """A source cannot be served; at a start, the words at its end tell that to people."""
         self._progress.end(_label(key))
-        if not (self._is_starting and is_terminal()):
+        if not (self._is_starting and self._is_drawn):
             self._engine.log("error", f"{source} cannot be served", json.dumps({"target": source, **cause}))
 
     def started(

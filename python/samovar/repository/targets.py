@@ -53,6 +53,8 @@ def parse_target(text: str) -> Target:
         if has_class:
             raise TargetError(f'target "{text}" names a class of a folder', f"write {location} to serve its models")
         return _folder(Path(os.path.abspath(path)))  # noqa: PTH100 - without "..", which names no model
+    if not path.is_file():
+        raise TargetError(f'target "{location}" is neither a file nor a folder', "write its content to a file")
     if has_class and not name.isidentifier():
         raise TargetError(f'target "{text}" names the class "{name}"', "write file.py or file.py:Class")
     if has_class and path.suffix != _PROGRAM:

@@ -185,6 +185,34 @@ def test_a_name_that_no_folder_has_is_unknown(engine: FakeEngine, repository: Pa
     assert engine.codes == ["unknown_model"]
 
 
+def test_a_folder_that_comes_back_meanwhile_is_not_unloaded(engine: FakeEngine, repository: Path) -> None:
+    def replace() -> None:
+        write(repository, "stn/2")
+        (repository / "stn/1").rename(repository / "away")
+
+    deploy = engine.deploy
+
+    def restoring(spec: str) -> int:
+        if (repository / "away").exists():
+            (repository / "away").rename(repository / "stn/1")
+        return deploy(spec)
+
+    engine.deploy = restoring  # type: ignore[method-assign] # while version 2 loads
+    loads(engine, "stn", replace)
+    assert run(engine, str(repository)) == 0
+    assert states(engine) == {("stn", "1"): "ready", ("stn", "2"): "ready"}
+
+
+def test_a_failure_whose_made_up_name_is_that_of_a_model_is_told(
+    engine: FakeEngine, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(repository, "s t n/1")
+    write(repository, "s_t_n/1")
+    assert run(engine, str(repository)) == 0
+    assert states(engine)["s_t_n", "1"] == "ready"
+    assert f"  {repository}/s t n failed: model name 's t n' has other characters" in capsys.readouterr().out
+
+
 def test_an_unloaded_model_is_loaded_again_unchanged(engine: FakeEngine, repository: Path) -> None:
     engine.script = [{"kind": "unload", "ticket": 1, "name": "stn"}, {"kind": "load", "ticket": 2, "name": "stn"}]
     assert run(engine, str(repository)) == 0

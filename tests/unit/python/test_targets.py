@@ -1,5 +1,6 @@
 """What the command line may name."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,12 @@ def test_a_version_of_a_model_can_be_the_target(folder: Path) -> None:
     assert target == parse_target("models/stn/1/model.py") == Target(folder / "models/stn/1/model.py")
     assert [source.key for source in all_sources([target])] == [("stn", "1")]
     assert parse_target("models/stn/1/model.py:Stn").is_program
+
+
+def test_a_pipe_is_no_target(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.py")
+    with pytest.raises(TargetError, match=r'^target "pipe.py" is neither a file nor a folder'):
+        parse_target("pipe.py")
 
 
 def test_a_name_that_no_file_can_have_is_told(folder: Path) -> None:
