@@ -43,10 +43,10 @@ class _Process:
 class Server:
     """A running engine.
 
-    Targets are paths (`"app.py"`, `"app.py:Stn"`) or decorated classes; options are the fields of
-    `samovar.config.ServerConfig`, `config` the path of a configuration file. The constructor returns when the loads of
-    the start have ended and at least one model serves; it raises ServerError with the causes otherwise, ConfigError for
-    an option that does not fit, TargetError for a target that cannot be found.
+    Targets are paths (`"app.py"`, `"app.py:Stn"`, a model file, a folder of models) or decorated classes; options are
+    the fields of `samovar.config.ServerConfig`, `config` the path of a configuration file. The constructor returns when
+    the loads of the start have ended and at least one model serves; it raises ServerError with the causes otherwise,
+    ConfigError for an option that does not fit, TargetError for a target that cannot be found.
     With `quiet`, the engine's log and its workers' output are dropped. Use it in a `with` block, or call `stop`.
     """
 
@@ -58,7 +58,7 @@ class Server:
                 "a worker that imports this file would start another server", 'put it under if __name__ == "__main__":'
             )
         if not targets:
-            raise TargetError("there is nothing to serve", "name a Python file or a decorated class")
+            raise TargetError("there is nothing to serve", "name a model file, a folder of models, or a class")
         configuration = configure(options, os.environ, config=config)
         settings = configuration.server
         self._stop_timeout_s = settings.drain_delay_s + settings.drain_timeout_s + _GRACE_S
