@@ -23,6 +23,8 @@ pub(crate) struct Head<'a> {
     content_type: Option<&'a HeaderValue>,
     content_encoding: Option<&'a HeaderValue>,
     content_encodings: usize,
+    transfer_encoding: Option<&'a HeaderValue>,
+    transfer_encodings: usize,
     json_length: Option<&'a HeaderValue>,
     json_lengths: usize,
     timeout_ms: Option<&'a HeaderValue>,
@@ -50,6 +52,10 @@ impl<'a> Head<'a> {
                     head.content_encoding = Some(value);
                     head.content_encodings += 1;
                 }
+                "transfer-encoding" => {
+                    head.transfer_encoding = Some(value);
+                    head.transfer_encodings += 1;
+                }
                 "inference-header-content-length" => {
                     head.json_length = Some(value);
                     head.json_lengths += 1;
@@ -65,6 +71,17 @@ impl<'a> Head<'a> {
             }
         }
         head
+    }
+
+    /// `invalid_request` unless every reader sees the same end of the body: our parser also takes `chunked, chunked`, and
+    /// one in front of it may not.
+    pub(crate) fn check_framing(&self) -> Result<(), Error> {
+        match self.transfer_encoding.map(HeaderValue::as_bytes) {
+            Some(coding) if self.transfer_encodings > 1 || !coding.eq_ignore_ascii_case(b"chunked") => {
+                Err(invalid("the header transfer-encoding must be `chunked`, once"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the body is compressed with; `unsupported_media_type` for a body that is neither JSON nor JSON with blobs,
@@ -250,6 +267,16 @@ mod tests {
             let headers: Vec<_> = codings.iter().map(|coding| ("content-encoding", *coding)).collect();
             assert_eq!(with(&headers, |head| head.coding().unwrap_err().code), Code::UnsupportedMediaType);
         }
+    }
+
+    #[test]
+    fn chunks_are_announced_once() {
+        let framing = |headers: &[_]| with(headers, |head| head.check_framing().is_ok());
+        assert!(framing(&[]) && framing(&[("transfer-encoding", "Chunked")]));
+        for coding in ["chunked, chunked", "gzip, chunked", "", "identity"] {
+            assert!(!framing(&[("transfer-encoding", coding)]), "{coding}");
+        }
+        assert!(!framing(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]));
     }
 
     #[test]

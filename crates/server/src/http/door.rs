@@ -54,6 +54,7 @@ impl Door {
     }
 
     async fn route(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Reply, Error> {
+        call.head.check_framing()?;
         self.guard.check(&call.head, &parts.uri, parts.version)?;
         let plane = &self.plane;
         let route = Route::find(&parts.method, (parts.uri.path(), parts.uri.query()), self.asker)?;
@@ -105,7 +106,8 @@ impl Handler for Door {
             pulse.linger();
         }
         // HTTP/2 ends a connection by frames of its own.
-        let closes = parts.version < Version::HTTP_2 && (unread || self.plane.draining());
+        let is_last = unread || self.plane.draining() || head.check_framing().is_err();
+        let closes = parts.version < Version::HTTP_2 && is_last;
         reply.into_response(closes)
     }
 }
