@@ -16,6 +16,8 @@ from watching import descriptors, eventually, resident_kib
 
 NEIGHBOURS = ("neighbour", "onnx_neighbour")
 """Models that only the neighbour calls."""
+MAX_BODY_BYTES = 32 << 20
+"""Of the engine for bad input: a quarter of the default, because tests fill it often."""
 GROWTH_KIB = 16 * 1024
 X = np.array([[1, 2, 3]], np.float32)
 

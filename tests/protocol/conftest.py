@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import models
+from protocol.aftermath import MAX_BODY_BYTES
 from protocol.asking import FORMS, Ask, Tensor
 from protocol.gates import Begin, Gated
 from serving import APPS, Serve, Served, Start
@@ -44,7 +45,8 @@ def suspicious(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An engine for bad input: each Python model in it has a twin with the same signature in an ONNX file."""
     targets = [f"echo.py:Echo{datatype}" for datatype in ECHOES] + ["sum.py", "nobatch.py", "neighbour.py"]
     folder = tmp_path_factory.mktemp("suspicious")
-    served = start([*targets, *write_twins(folder)], folder, "shm", "--control", "explicit")
+    options = ["--control", "explicit", "--max-body-bytes", str(MAX_BODY_BYTES)]
+    served = start([*targets, *write_twins(folder)], folder, "shm", *options)
     try:
         for model in ("echo_fp32", "onnx_echo_fp32"):  # what is used for the first time takes memory
             for form in FORMS.values():
