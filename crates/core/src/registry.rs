@@ -115,10 +115,11 @@ impl Registry {
         self.deployed().iter().map(|deployed| Arc::clone(&deployed.version)).collect()
     }
 
-    /// Names of the versions of a model, but those that were unloaded.
+    /// Names of the versions of a model, but those that leave or have left.
     #[must_use]
     pub fn version_names(&self, model: &str) -> Vec<String> {
-        let is_there = |deployed: &Deployed| deployed.version.life.lock().state() != State::Unloaded;
+        let has_left = |state| matches!(state, State::Draining | State::Unloaded);
+        let is_there = |deployed: &Deployed| !has_left(deployed.version.life.lock().state());
         let routes = self.routes.load();
         let versions = routes.get(model).into_iter().flat_map(|routes| &routes.versions);
         versions.filter(|(_, deployed)| is_there(deployed)).map(|(name, _)| name.clone()).collect()
