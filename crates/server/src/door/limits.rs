@@ -1,7 +1,8 @@
 //! How much of everything one request may have, and what is said to one that has more.
 
+use samovar_core::clock::Nanos;
 use samovar_core::error::{Error, echo};
-use samovar_core::request::Parameters;
+use samovar_core::request::{Parameter, Parameters};
 use samovar_core::tensor::{MAX_RANK, NamedTensor};
 
 use super::invalid;
@@ -59,6 +60,20 @@ pub(crate) fn check_parameter(parameters: &Parameters, key: &str) -> Result<(), 
         return Ok(());
     };
     Err(in_parameter(key, invalid(fault)))
+}
+
+/// The parameter `timeout`: how long a request may wait, in microseconds; 0 is no limit of its own.
+pub(crate) fn queue_timeout(value: &Parameter) -> Result<Option<Nanos>, Error> {
+    let got = match value {
+        Parameter::Int(microseconds @ 0..) => {
+            return Ok((*microseconds > 0).then(|| microseconds.unsigned_abs().saturating_mul(1_000)));
+        }
+        Parameter::Int(number) => number.to_string(),
+        Parameter::Double(number) => number.to_string(),
+        Parameter::Bool(value) => value.to_string(),
+        Parameter::String(text) => format!("\"{}\"", echo(text)),
+    };
+    Err(in_parameter("timeout", invalid(format!("got {got}, want a whole number of microseconds"))))
 }
 
 /// May a parameter of this name stand with an input?

@@ -14,7 +14,7 @@ use super::wire::{Cursor, Value};
 use crate::door::invalid;
 use crate::door::limits::{
     check_axes, check_id, check_input_is_new, check_input_parameter, check_inputs, check_output_is_new,
-    check_output_parameter, check_outputs, check_parameter, in_parameter,
+    check_output_parameter, check_outputs, check_parameter, in_parameter, queue_timeout,
 };
 use crate::door::names::check_name;
 use crate::door::tensors::{self, in_input};
@@ -101,12 +101,7 @@ impl Decoded {
         let (key, value) = map_entry(entry)?;
         let value = parameter(value).map_err(|fault| in_parameter(key, fault));
         if key == "timeout" {
-            let microseconds = match value? {
-                Parameter::Int(microseconds) => u64::try_from(microseconds).ok(),
-                _ => None,
-            };
-            let microseconds = microseconds.ok_or_else(|| invalid("`timeout` is no timeout in microseconds"))?;
-            self.queue_timeout = (microseconds > 0).then(|| microseconds.saturating_mul(1_000));
+            self.queue_timeout = queue_timeout(&value?)?;
             return Ok(());
         }
         check_parameter(&self.parameters, key)?;

@@ -13,7 +13,7 @@ use super::number;
 use crate::door::invalid;
 use crate::door::limits::{
     check_axes, check_id, check_input_is_new, check_input_parameter, check_inputs, check_output_is_new,
-    check_output_parameter, check_outputs, check_parameter, in_parameter,
+    check_output_parameter, check_outputs, check_parameter, in_parameter, queue_timeout,
 };
 use crate::door::tensors::{self, in_input};
 
@@ -103,9 +103,8 @@ impl Decoded {
             }
             "timeout" => {
                 seen.once(key, 1)?;
-                let microseconds: u64 = number::integer_of(cursor, "a timeout in microseconds")
-                    .map_err(|fault| in_parameter(key, fault))?;
-                self.queue_timeout = (microseconds > 0).then(|| microseconds.saturating_mul(1_000));
+                let value = parameter_value(cursor).map_err(|fault| in_parameter(key, fault))?;
+                self.queue_timeout = queue_timeout(&value)?;
                 Ok(())
             }
             _ => self.parameter(cursor, key),
