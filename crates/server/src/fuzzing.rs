@@ -9,6 +9,7 @@ use samovar_core::tensor::{
 
 use crate::door::limits::{MAX_INPUTS, MAX_OUTPUTS, MAX_PARAMETERS};
 
+pub use crate::grpc::fuzzing::grpc_request;
 pub use crate::http::fuzzing::{binary_request, json_request};
 
 /// The words of the longest message, the list of datatypes in it, around what it quotes.
@@ -16,7 +17,7 @@ const OWN_WORDS: usize = 240;
 
 /// Only the client's faults, in bounded words, and nothing in them that a log or a terminal would act on.
 pub(crate) fn check_error(error: &Error) {
-    assert!(matches!(error.code, Code::InvalidRequest | Code::PayloadTooLarge), "{error}");
+    assert!(matches!(error.code, Code::InvalidRequest | Code::InvalidName | Code::PayloadTooLarge), "{error}");
     assert!(error.message.len() <= ECHO_BYTES + OWN_WORDS, "{} bytes: {error}", error.message.len());
     assert!(!error.message.chars().any(char::is_control), "{error}");
 }

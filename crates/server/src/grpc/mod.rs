@@ -15,6 +15,8 @@ mod door;
 mod encode;
 mod error;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod infer;
 mod wire;
 
