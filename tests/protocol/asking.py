@@ -7,7 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from grpc import StatusCode
 
+from grpc_door import CONTENTS, Reply, message
+from grpc_door import tensor as grpc_tensor
 from http_door import DATATYPES, LENGTH_HEADER, Answer, to_bytes
 from serving import Served
 
@@ -90,6 +93,60 @@ def of_http(answer: Answer) -> Outcome:
     return Outcome(answer.status, error["code"], error["error"], error["id"])
 
 
+def in_raw_contents(served: Served, ask: Ask) -> Outcome:
+    """gRPC with what lies in memory."""
+    request = _message(ask, [_input(tensor, tensor.parameters) for tensor in ask.inputs])
+    request.raw_input_contents.extend(tensor.bytes() for tensor in ask.inputs)
+    return of_grpc(served.grpc.infer_message(request))
+
+
+def in_typed_contents(served: Served, ask: Ask) -> Outcome:
+    """gRPC with numbers of protobuf; the field for an unknown datatype is that of FP32."""
+    inputs = []
+    for tensor in ask.inputs:
+        values = [value.encode() for value in tensor.values] if tensor.datatype == "BYTES" else tensor.values
+        contents = message("InferTensorContents", **{CONTENTS.get(tensor.datatype, "fp32_contents"): values})
+        inputs.append(_input(tensor, tensor.parameters, contents=contents))
+    return of_grpc(served.grpc.infer_message(_message(ask, inputs)))
+
+
+def of_grpc(reply: Reply) -> Outcome:
+    """An answer of the gRPC door."""
+    if reply.status is StatusCode.OK:
+        return Outcome(reply.status.name)
+    return Outcome(reply.status.name, reply.reason, reply.text, reply.request_id)
+
+
+def _input(tensor: Tensor, parameters: Mapping[str, Any], **fields: Any) -> Any:
+    fields["parameters"] = {key: _parameter(value) for key, value in parameters.items()}
+    return grpc_tensor(tensor.name, tensor.datatype, tensor.shape, **fields)
+
+
+def _message(ask: Ask, inputs: list[Any]) -> Any:
+    outputs = [
+        message(
+            "inference.ModelInferRequest.InferRequestedOutputTensor",
+            name=name,
+            parameters={key: _parameter(value) for key, value in parameters.items()},
+        )
+        for name, parameters in ask.outputs
+    ]
+    return message(
+        "ModelInferRequest",
+        model_name=ask.model,
+        model_version=ask.version or "",
+        id=ask.id or "",
+        inputs=inputs,
+        outputs=outputs,
+        parameters={key: _parameter(value) for key, value in ask.parameters.items()},
+    )
+
+
+def _parameter(value: Any) -> Any:
+    kinds = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+    return message("InferParameter", **{kinds[type(value)]: value})
+
+
 def _head(tensor: Tensor) -> dict[str, Any]:
     head = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
     return head | ({"parameters": dict(tensor.parameters)} if tensor.parameters else {})
@@ -105,5 +162,10 @@ def _path(ask: Ask) -> str:
     return f"/v2/models/{quote(ask.model, safe='')}{version}/infer"
 
 
-FORMS: dict[str, Callable[[Served, Ask], Outcome]] = {"json": in_json, "blobs": in_blobs}
+FORMS: dict[str, Callable[[Served, Ask], Outcome]] = {
+    "json": in_json,
+    "blobs": in_blobs,
+    "raw": in_raw_contents,
+    "typed": in_typed_contents,
+}
 """Each way to send one and the same request."""

@@ -98,7 +98,7 @@ ELEMENTS = {
     "unknown datatype": x(datatype="FLOAT", words=('"x"', "FLOAT", "FP32")),
     "long datatype": x(datatype=LONG, words=('"x"', "zzz", "FP32")),
     "datatype in small letters": x(datatype="fp32", words=('"x"', "fp32", "FP32")),
-    "no datatype": x(datatype="", words=('"x"', "FP32")),
+    "no datatype": x(datatype="", words=('"x"', "datatype")),
     "too large for INT8": x("echo_int8", datatype="INT8", values=[1, 300], words=("300", "INT8"), forms=NUMBERS),
     "too small for INT8": x("echo_int8", datatype="INT8", values=[1, -129], words=("-129", "INT8"), forms=NUMBERS),
     "FP16 in numbers": x(datatype="FP16", words=('"x"', "FP16"), forms=NUMBERS),
@@ -117,8 +117,8 @@ ELEMENTS = {
 }
 PARAMETERS = {
     "reserved parameter": saying(("triton_",), triton_x=1),
-    "negative timeout": saying(('"timeout"', "-1"), timeout=-1),
-    "timeout of text": saying(('"timeout"',), timeout="soon"),
+    "negative timeout": saying(('"timeout"', "got -1", "microseconds"), timeout=-1),
+    "timeout of text": saying(('"timeout"', 'got "soon"', "microseconds"), timeout="soon"),
     "shared memory for an input": x(parameters={"shared_memory_region": "r"}, words=("shared memory",)),
     "shared memory for an output": wanting(("output", {"shared_memory_region": "r"}), words=("shared memory",)),
     "classification": wanting(("output", {"classification": 2}), words=("classification",)),
