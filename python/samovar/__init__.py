@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from samovar.errors import (
     ConfigError,
     InputError,
+    InvalidInputError,
     LoadError,
     OutputError,
     RequestError,
@@ -33,6 +34,7 @@ __all__ = [
     "Bytes",
     "ConfigError",
     "InputError",
+    "InvalidInputError",
     "LoadError",
     "OutputError",
     "RequestError",

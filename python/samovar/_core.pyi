@@ -144,6 +144,9 @@ class Call:
     def fail(self, class_name: str, message: str, traceback: str) -> None:
         """Answer that user code raised."""
 
+    def refuse_input(self, message: str) -> None:
+        """Answer that user code says that what a client sent does not fit."""
+
     def refuse_output(self, message: str) -> None:
         """Answer that user code returned what cannot be sent."""
 

@@ -5,6 +5,7 @@ SamovarError
 ├── TargetError     a file or class that cannot be served as it stands
 ├── LoadError       user code raised while a model was loaded or unloaded
 ├── InputError      what a caller gives cannot be sent
+├── InvalidInputError   what a client sent is none that the model takes: for `predict` to raise
 ├── OutputError     a model returned what cannot be sent
 ├── ServerError     the engine did not start, stop or answer as it should
 │   └── UnreachableError    no engine answers at an address
@@ -17,6 +18,7 @@ from typing import Any
 __all__ = [
     "ConfigError",
     "InputError",
+    "InvalidInputError",
     "LoadError",
     "OutputError",
     "RequestError",
@@ -60,6 +62,14 @@ class LoadError(SamovarError):
 
 class InputError(SamovarError):
     """What a caller gives cannot be sent."""
+
+
+class InvalidInputError(SamovarError):
+    """What a client sent is none that the model takes.
+
+    Raised in `predict`, it is the client's fault (HTTP 400, `invalid_input`) and not the model's (500): the client
+    reads its text.
+    """
 
 
 class OutputError(SamovarError):

@@ -77,3 +77,13 @@ def test_a_request_with_several_rows_fails_as_one(serve: Serve, rows: int) -> No
     answer = served.http.infer("raising", {"x": x})
     assert (answer.status, answer.code()) == (500, "model_error")
     np.testing.assert_array_equal(served.http.infer("raising", {"x": abs(x)}).arrays()["output"], abs(x) * 2)
+
+
+@both_transports
+def test_a_model_may_say_that_the_client_is_at_fault(serve: Serve) -> None:
+    served = serve("raising.py", options=["--expose-errors", "id"])  # meant for the client: told all the same
+    answer = served.http.infer("raising", {"x": np.array([[2_000]], np.float32)})
+    assert (answer.status, answer.code()) == (400, "invalid_input")
+    assert answer.json()["error"] == 'model "raising": 2000 is too large; send at most 1000'
+    refused = served.grpc.infer("raising", {"x": np.array([[2_000]], np.float32)})
+    assert refused.code() == "invalid_input"

@@ -27,7 +27,7 @@ from pytorch.modules import (
 )
 from samovar.config import Configuration, ServerConfig
 from samovar.config.declared import read_declared
-from samovar.errors import ConfigError, OutputError, TargetError
+from samovar.errors import ConfigError, InvalidInputError, OutputError, TargetError
 from samovar.runtimes import Question, runtime_for
 from samovar.runtimes.torchscript import inspect, load
 
@@ -172,7 +172,7 @@ def test_faults_of_a_module_are_told_without_torchs_traceback(tmp_path: Path) ->
         calls(scripted(Refusing(), tmp_path / "refusing.pt"), np.full(2, -1, np.float32))
     with pytest.raises(RuntimeError, match=r"^index out of range"):
         calls(scripted(Lookup(), tmp_path / "lookup.pt"), np.array([7]))
-    with pytest.raises(TypeError, match=r'^input "x" is BYTES, of which torch has no tensors; send numbers$'):
+    with pytest.raises(InvalidInputError, match=r'^input "x" is BYTES, of which torch has no tensors; send numbers$'):
         calls(linear, np.array([b"a"], object))
 
 

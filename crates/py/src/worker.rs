@@ -140,6 +140,10 @@ impl Call {
         self.answer(failure::Kind::Exception, class_name, message, traceback)
     }
 
+    fn refuse_input(&self, message: String) -> PyResult<()> {
+        self.answer(failure::Kind::Input, String::new(), message, String::new())
+    }
+
     fn refuse_output(&self, message: String) -> PyResult<()> {
         self.answer(failure::Kind::Output, String::new(), message, String::new())
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from samovar.errors import LoadError, TargetError, text_of
+from samovar.errors import InvalidInputError, LoadError, TargetError, text_of
 from samovar.runtimes import Question
 from samovar.runtimes.contents import foreign
 from samovar.runtimes.files import check_options, describe
@@ -233,14 +233,15 @@ _FAULTS = (
 
 
 def _decoded(name: str, array: Any) -> Any:
-    """ONNX strings are texts; onnxruntime would send bytes as b'...'. Raises ValueError."""
+    """ONNX strings are texts; onnxruntime would send bytes as b'...'. Raises InvalidInputError."""
     texts = array.ravel()  # a copy only if it must be; the next line makes the new array
     decoded = texts.copy()
     for index, element in enumerate(texts.tolist()):
         try:
             decoded[index] = element if isinstance(element, str) else element.decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f'element {index} of input "{name}" is not UTF-8, as ONNX strings are: {error}') from None
+            place = f'element {index} of input "{name}"'
+            raise InvalidInputError(f"{place} is not UTF-8, as ONNX strings are: {error}", "encode it so") from None
     return decoded.reshape(array.shape)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.config.declared import Declared, read_declared
-from samovar.errors import ConfigError, OutputError, TargetError, text_of
+from samovar.errors import ConfigError, InvalidInputError, OutputError, TargetError, text_of
 from samovar.runtimes import Question
 from samovar.runtimes.contents import foreign, head
 from samovar.runtimes.files import check_options, describe
@@ -105,7 +105,7 @@ class TorchScriptModel:
     def _tensor(self, name: str, array: Any) -> Any:
         """A tensor over the same bytes, or its own ones where the module writes to some tensor."""
         if array.dtype.kind == "O":
-            raise TypeError(f'input "{name}" is BYTES, of which torch has no tensors; send numbers')
+            raise InvalidInputError(f'input "{name}" is BYTES, of which torch has no tensors', "send numbers")
         array = array.copy() if self._copies_inputs else array
         if array.dtype.name == "bfloat16":
             return self._torch.from_dlpack(array.view(self._np.uint16)).view(self._torch.bfloat16)

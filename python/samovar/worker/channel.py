@@ -32,6 +32,9 @@ class Call(Protocol):
     def fail(self, class_name: str, message: str, traceback: str) -> None:
         """Answer that user code raised."""
 
+    def refuse_input(self, message: str) -> None:
+        """Answer that what a client sent does not fit."""
+
     def refuse_output(self, message: str) -> None:
         """Answer that user code returned what cannot be sent."""
 

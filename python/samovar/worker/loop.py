@@ -4,7 +4,7 @@ It costs least per call. The load of a model whose predict is async moves the wo
 good.
 """
 
-from samovar.errors import OutputError, text_of, user_traceback
+from samovar.errors import InvalidInputError, OutputError, text_of, user_traceback
 from samovar.worker.channel import Ask, Call, Channel
 from samovar.worker.lines import Tag, running
 from samovar.worker.questions import Questions, needs_event_loop
@@ -66,7 +66,9 @@ class Worker:
 
 def report(call: Call, error: BaseException) -> None:
     """Answer a call with what went wrong."""
-    if isinstance(error, OutputError):
+    if isinstance(error, InvalidInputError):
+        call.refuse_input(text_of(error))
+    elif isinstance(error, OutputError):
         call.refuse_output(text_of(error))
     else:
         call.fail(type(error).__name__, _with_cure(error), user_traceback(error))

@@ -12,7 +12,7 @@ import pytest
 import models
 from samovar.config import Configuration, ServerConfig
 from samovar.config.declared import Declared, read_declared
-from samovar.errors import ConfigError, LoadError, TargetError
+from samovar.errors import ConfigError, InvalidInputError, LoadError, TargetError
 from samovar.runtimes import Question, runtime_for
 from samovar.runtimes.onnx import inspect, load
 from samovar.types import Datatype
@@ -373,7 +373,7 @@ def test_the_maps_of_scikit_learn_are_refused_with_their_cure(tmp_path: Path) ->
 
 def test_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     path = models.echo(tmp_path / "m.onnx", "STRING")
-    with pytest.raises(ValueError, match=r'^element 1 of input "x" is not UTF-8, as ONNX strings are: '):
+    with pytest.raises(InvalidInputError, match=r'^element 1 of input "x" is not UTF-8, as ONNX strings are: '):
         calls(path, np.array([[b"a", b"\xff"]], object))
 
 

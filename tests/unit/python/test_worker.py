@@ -47,6 +47,9 @@ class FakeCall:
     def fail(self, class_name: str, message: str, traceback: str) -> None:
         self._answer((class_name, message, traceback))
 
+    def refuse_input(self, message: str) -> None:
+        self._answer(message)
+
     def refuse_output(self, message: str) -> None:
         self._answer(message)
 

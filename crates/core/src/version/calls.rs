@@ -68,7 +68,7 @@ impl Version {
         let outcome = match &frame.result {
             Ok(_) => Outcome::Finished,
             Err(failure) => match failure.kind() {
-                failure::Kind::Exception => Outcome::Raised,
+                failure::Kind::Exception | failure::Kind::Input => Outcome::Raised,
                 failure::Kind::Output => Outcome::Finished,
                 failure::Kind::NotStarted => Outcome::NotStarted,
             },
@@ -141,6 +141,11 @@ impl Version {
     pub(super) fn explain(&self, items: &[Item<Part>], failure: &Failure) -> Error {
         if failure.kind() == failure::Kind::Output {
             return Error::new(Code::BadModelOutput, format!("model {:?}: {}", self.name, failure.message));
+        }
+        if failure.kind() == failure::Kind::Input {
+            // As below: it may quote any amount of the input.
+            let text = format!("model {:?}: {}", self.name, excerpt(&failure.message, ECHO_BYTES));
+            return Error::new(Code::InvalidInput, text);
         }
         let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
         tracing::error!(
