@@ -16,6 +16,7 @@ __all__ = [
     "check_settings",
     "check_version",
     "error_codes",
+    "error_statuses",
 ]
 
 __version__: str
@@ -34,6 +35,9 @@ def check_version(spec: str) -> None:
 
 def error_codes() -> list[tuple[str, str]]:
     """Every error slug with its meaning, in the order of the catalogue."""
+
+def error_statuses() -> list[tuple[str, int, int]]:
+    """Every error slug with its status over HTTP and over gRPC, in the order of the catalogue."""
 
 @final
 class Engine:

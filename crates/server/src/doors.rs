@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response, Version};
 use samovar_core::clock::{self, Nanos};
+use samovar_core::error::Code;
 use tokio::sync::Semaphore;
 
 use crate::connection::{self, Handler, Limits, Listener, Outgoing, Pulse, StopSignal, Timers};
@@ -39,6 +40,12 @@ pub(crate) async fn serve_owner(listener: Listener, plane: Arc<DataPlane>, stop:
     let limits = Limits { timers: timers(&plane), connections: Arc::new(Semaphore::new(MAX_OWNER_CONNECTIONS)) };
     let door = Arc::new(http::Door::new(Arc::clone(&plane), guard(&plane, false), Asker::Owner));
     connection::serve(listener, door, limits, stop).await
+}
+
+/// What each door calls an error: the status of HTTP, and that of gRPC.
+#[must_use]
+pub fn statuses(code: Code) -> (u16, u8) {
+    (http::status(code).as_u16(), grpc::status(code))
 }
 
 struct Doors {

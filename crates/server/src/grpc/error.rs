@@ -30,7 +30,7 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
 /// The status of each code; without a wildcard, so that a new code does not compile before it has one.
-pub(super) fn status(code: Code) -> u8 {
+pub(crate) fn status(code: Code) -> u8 {
     match code {
         Code::InvalidRequest | Code::InvalidInput | Code::UnknownOutput | Code::InvalidName | Code::UriTooLong => {
             INVALID_ARGUMENT

@@ -23,6 +23,7 @@ mod wire;
 use hyper::header::HeaderValue;
 
 pub(crate) use door::Door;
+pub(crate) use error::status;
 
 /// The name of this door in metrics and in the log.
 const DOOR: &str = "grpc";

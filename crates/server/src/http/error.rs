@@ -6,7 +6,7 @@ use samovar_core::error::{Code, Error};
 use serde::Serialize;
 
 /// The status of each code; without a wildcard, so that a new code does not compile before it has one.
-pub(super) fn status(code: Code) -> StatusCode {
+pub(crate) fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidRequest | Code::InvalidInput | Code::UnknownOutput | Code::InvalidName => StatusCode::BAD_REQUEST,
         Code::ForbiddenOrigin | Code::ControlDisabled => StatusCode::FORBIDDEN,

@@ -24,6 +24,7 @@ mod reply;
 mod routes;
 
 pub(crate) use door::Door;
+pub(crate) use error::status;
 
 use crate::data_plane::Asker;
 
