@@ -80,8 +80,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'configuration file "{path}" cannot be read: {error}') from None
+    except OSError as error:
+        raise ConfigError(f'configuration file "{path}" cannot be read: {error.strerror}') from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f'configuration file "{path}" is not UTF-8 at byte {error.start}', "save it as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f'configuration file "{path}" is no TOML: {error}', "correct that line") from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def _file(config: str | Path | None, folder: Path) -> Path | None:
     if path.is_file():
         return path
     if config:
-        raise ConfigError(f'configuration file "{config}" does not exist')
+        raise ConfigError(f'configuration file "{config}" {"is no file" if path.exists() else "does not exist"}')
     return None
 
 

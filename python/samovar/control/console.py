@@ -38,7 +38,8 @@ def say(line: str, *, error: bool = False, end: str = "\n") -> None:
     if stream is None:
         return
     try:
-        print(line, file=stream, flush=True, end=end)
+        stream.write(line + end)  # in one piece: lines of the log go to the same place
+        stream.flush()
     except (OSError, ValueError):
         # What its buffer still holds would fail again at the exit and change the exit code.
         setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for good

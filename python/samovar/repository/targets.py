@@ -108,7 +108,9 @@ def _nearest(path: Path) -> str:
 
 
 def _is_servable(path: Path) -> bool:
-    """True for a file of a known format, and for a folder with models."""
+    """True for a file of a known format, and for a folder with models; a link to nothing is neither."""
+    if not path.exists():
+        return False
     try:
         if path.is_dir():
             return folders.is_model(path) or folders.models(path) != []

@@ -108,7 +108,7 @@ def test_a_bad_line_of_the_file_is_named(tmp_path: Path, content: str, message: 
 
 def test_a_broken_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "samovar.toml").write_text("= 1")
-    with pytest.raises(ConfigError, match="cannot be read: Invalid statement"):
+    with pytest.raises(ConfigError, match="is no TOML: Invalid statement"):
         settings(tmp_path)
 
 

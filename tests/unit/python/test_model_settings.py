@@ -100,7 +100,7 @@ def test_it_is_read_at_every_load(tmp_path: Path, beside: Path) -> None:
         ),
         ("models = 3", '"models" in {file} is no table; write [models.net] and its keys below'),
         ("[models]\nnet = 3", '"models" in {file} is no table; write [models.net] and its keys below'),
-        ("= 3", 'configuration file "{file}" cannot be read: Invalid statement (at line 1, column 1)'),
+        ("= 3", 'configuration file "{file}" is no TOML: Invalid statement (at line 1, column 1); correct that line'),
         ("instances = true", 'setting "instances" in {file} is True; it wants a whole number >= 1 and <= 1024'),
     ],
 )
