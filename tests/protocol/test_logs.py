@@ -3,10 +3,13 @@
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+import pytest
 
 from http_door import Answer
+from protocol.asking import FORMS, Ask, Tensor
 from serving import Serve, Served
 
 X = {"x": np.ones((1, 1), np.float32)}
@@ -104,6 +107,45 @@ def test_hostile_text_stays_on_its_line(serve: Serve) -> None:
     (line,) = [line for line in access(stopped(served)) if line["status"] == 200]
     assert line["request_id"] == poison
     assert "\x1b" not in served.log_path.read_text()
+
+
+FORGED = '{"timestamp":"2026-01-01T00:00:00.000Z","level":"ERROR","message":"forged"}'
+POISON = "a\n" + FORGED + '\r\x1b[31m\x9b\x7f\u2028\u202e"\\'
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_each_event_is_one_line_whatever_clients_write(serve: Serve, form: str) -> None:
+    served = serve("echo.py:EchoFp32", options=["--log-format", form])
+    before = len(served.log_path.read_text().splitlines())
+    asks = [
+        Ask(id=POISON),
+        Ask(model=POISON),
+        Ask(version=POISON),
+        Ask(inputs=[Tensor(name=POISON)]),
+        Ask(inputs=[Tensor(datatype=POISON)]),
+        Ask(inputs=[Tensor(parameters={POISON: POISON})]),
+        Ask(outputs=[(POISON, {POISON: POISON})]),
+        Ask(parameters={POISON: POISON}),
+    ]
+    for ask in asks:
+        for send in FORMS.values():
+            outcome = send(served, ask)
+            assert outcome.message.isprintable()
+    in_header = FORGED.encode() + b'\t\x9b\x80\xff"\\'  # what the parser lets through
+    with served.http.wire() as wire:
+        names = (b"x-request-id", b"traceparent", b"user-agent", b"content-type", b"samovar-timeout-ms", b"origin")
+        for name in names:
+            wire.send(b"GET /v2/health/live?" + quote(POISON).encode() + b" HTTP/1.1\r\nHost: localhost\r\n")
+            wire.send(name, b": ", in_header, b"\r\n\r\n")
+            wire.answer()
+    assert served.stop() == 0
+    text = served.log_path.read_text()
+    lines = text.split("\n")
+    assert lines.pop() == ""
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.startswith(FORGED[:24])]
+    requests = [line for line in lines[before:] if "/v2/" in line or "GRPCInferenceService" in line]
+    assert len(requests) == len(asks) * len(FORMS) + len(names)
 
 
 def test_text_lines_are_for_people(serve: Serve) -> None:
