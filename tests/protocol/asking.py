@@ -169,3 +169,14 @@ FORMS: dict[str, Callable[[Served, Ask], Outcome]] = {
     "typed": in_typed_contents,
 }
 """Each way to send one and the same request."""
+
+
+def ask_arrays(served: Served, form: str, model: str, inputs: Mapping[str, np.ndarray]) -> Answer | Reply:
+    """A good request in one of FORMS."""
+    send: dict[str, Callable[[str, Mapping[str, np.ndarray]], Answer | Reply]] = {
+        "json": served.http.infer,
+        "blobs": served.http.infer_binary,
+        "raw": served.grpc.infer_binary,
+        "typed": served.grpc.infer,
+    }
+    return send[form](model, inputs)

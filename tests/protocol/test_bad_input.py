@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol import bad_bodies, bad_requests
+from grpc_door import message
+from protocol import bad_bodies, bad_messages, bad_requests
 from protocol.aftermath import unharmed
-from protocol.asking import FORMS, STATUS, Ask, Outcome, of_http
+from protocol.asking import FORMS, STATUS, Ask, Outcome, of_grpc, of_http
 from serving import Served
 
 RUNTIMES = {"python": "", "onnx": "onnx_"}
@@ -57,6 +58,16 @@ def test_body_is_refused_with_its_reason(hostile: Served, name: str, runtime: st
     outcome = of_http(hostile.http.request("POST", path, bad.bytes(), bad.headers))
     assert (outcome.status, outcome.code) == (bad.status, bad.code), outcome.message
     check_words(outcome, bad.words)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", bad_messages.TABLE)
+def test_message_is_refused_with_its_reason(hostile: Served, name: str, runtime: str) -> None:
+    content, words = bad_messages.TABLE[name]
+    model = message("ModelInferRequest", model_name=f"{RUNTIMES[runtime]}echo_fp32").SerializeToString()
+    outcome = of_grpc(hostile.grpc.infer_bytes(content if name == "JSON" else model + content))
+    assert (outcome.status, outcome.code) == ("INVALID_ARGUMENT", "invalid_request"), outcome.message
+    check_words(outcome, words)
 
 
 @pytest.mark.parametrize("name", bad_bodies.TABLE)

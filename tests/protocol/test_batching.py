@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from protocol.asking import FORMS, ask_arrays
 from protocol.gates import Begin, row
 from watching import eventually, metric
 
@@ -38,13 +39,13 @@ def test_batches_of_clients_are_joined(gated: Begin) -> None:
 def test_batch_above_the_limit_is_split_and_put_together_in_its_order(gated: Begin) -> None:
     engine = gated("Gate")
     x = np.arange(42, dtype=np.float32).reshape(21, 2)
-    for answer in (engine.served.http.infer("gate", {"x": x}), engine.served.http.infer_binary("gate", {"x": x})):
-        arrays = answer.arrays()
+    for form in FORMS:
+        arrays = ask_arrays(engine.served, form, "gate", {"x": x}).arrays()
         np.testing.assert_array_equal(arrays["output"], x)
         assert len(arrays["rows"]) == 21
         assert max(arrays["rows"]) <= 8
-    assert metric(engine.served, "samovar_items_total", model="gate") == 42
-    assert metric(engine.served, "samovar_requests_total", model="gate", code="ok") == 2
+    assert metric(engine.served, "samovar_items_total", model="gate") == 84
+    assert metric(engine.served, "samovar_requests_total", model="gate", code="ok") == 4
 
 
 def test_shapes_that_differ_are_not_mixed(gated: Begin) -> None:

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from http_door import DATATYPES, to_bytes
+from protocol.asking import FORMS, ask_arrays
 from serving import Served
 
-IN_JSON = [name for name in DATATYPES if name not in ("FP16", "BF16")]
+IN_MEMORY = ("blobs", "raw")
+CARRIED = [(form, name) for form in FORMS for name in DATATYPES if form in IN_MEMORY or name not in ("FP16", "BF16")]
+"""Each form with the datatypes that it has: floats of 16 bits travel as they lie in memory alone."""
 TEXTS = [b"", b"abc", "grüße, 世界 😀".encode(), b'"quoted" \\ \n\t\x00\x1f', b"x" * 10_000, b"end"]
 
 
@@ -42,43 +45,25 @@ def echo(datatype: str) -> str:
     return f"echo_{datatype.lower()}"
 
 
-@pytest.mark.parametrize("datatype", IN_JSON)
-def test_json_carries_each_value(everywhere: Served, datatype: str) -> None:
-    x = values(datatype)
-    assert same(everywhere.http.infer(echo(datatype), {"x": x}).arrays()["output"], x)
+@pytest.mark.parametrize(("form", "datatype"), CARRIED)
+def test_each_form_carries_each_value(everywhere: Served, form: str, datatype: str) -> None:
+    x = values(datatype, is_text=form == "json")
+    assert same(ask_arrays(everywhere, form, echo(datatype), {"x": x}).arrays()["output"], x)
 
 
-@pytest.mark.parametrize("datatype", DATATYPES)
-def test_binary_carries_each_value(everywhere: Served, datatype: str) -> None:
-    x = values(datatype, is_text=False)
-    assert same(everywhere.http.infer_binary(echo(datatype), {"x": x}).arrays()["output"], x)
-
-
-@pytest.mark.parametrize("datatype", IN_JSON)
-def test_typed_contents_carry_each_value(everywhere: Served, datatype: str) -> None:
-    x = values(datatype, is_text=False)
-    assert same(everywhere.grpc.infer(echo(datatype), {"x": x}).arrays()["output"], x)
-
-
-@pytest.mark.parametrize("datatype", DATATYPES)
-def test_raw_contents_carry_each_value(everywhere: Served, datatype: str) -> None:
-    x = values(datatype, is_text=False)
-    assert same(everywhere.grpc.infer_binary(echo(datatype), {"x": x}).arrays()["output"], x)
-
-
-@pytest.mark.parametrize("datatype", [name for name, dtype in DATATYPES.items() if dtype.kind in "fV"])
-def test_binary_carries_nan_and_infinities(everywhere: Served, datatype: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "datatype"), [(form, name) for form, name in CARRIED if form != "json" and DATATYPES[name].kind in "fV"]
+)
+def test_every_form_but_json_carries_nan_and_infinities(everywhere: Served, form: str, datatype: str) -> None:
     x = np.array([[np.nan, np.inf, -np.inf]], DATATYPES[datatype])
-    assert same(everywhere.http.infer_binary(echo(datatype), {"x": x}).arrays()["output"], x)
+    assert same(ask_arrays(everywhere, form, echo(datatype), {"x": x}).arrays()["output"], x)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)], ids=str)
-@pytest.mark.parametrize("datatype", DATATYPES)
-def test_empty_tensors_keep_their_shape(everywhere: Served, datatype: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("form", "datatype"), CARRIED)
+def test_empty_tensors_keep_their_shape(everywhere: Served, form: str, datatype: str, shape: tuple[int, int]) -> None:
     x = np.empty(shape, DATATYPES[datatype])
-    assert same(everywhere.http.infer_binary(echo(datatype), {"x": x}).arrays()["output"], x)
-    if datatype in IN_JSON:
-        assert same(everywhere.http.infer(echo(datatype), {"x": x}).arrays()["output"], x)
+    assert same(ask_arrays(everywhere, form, echo(datatype), {"x": x}).arrays()["output"], x)
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16"])

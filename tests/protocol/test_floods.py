@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+from grpc import Compression, StatusCode
 
+from grpc_door import raw_request
 from http_door import Answer, Wire
 from protocol.aftermath import MAX_BODY_BYTES as LIMIT
 from protocol.aftermath import unharmed
@@ -20,6 +23,8 @@ HOST = b"Host: localhost\r\n"
 PATHS = ["/v2/models/echo_fp32/infer", "/v2/models/onnx_echo_fp32/infer"]
 GET = b"GET /v2/health/live HTTP/1.1\r\n" + HOST
 POST = f"POST {PATHS[0]} HTTP/1.1\r\n".encode() + HOST
+
+X = {"x": np.ones((1, 2), np.float32)}
 
 
 @pytest.fixture
@@ -251,3 +256,39 @@ def test_length_unlike_the_body_never_makes_another_request(flooded: Served, nam
         "one length twice": [200, 404],  # RFC 9112: equal lengths may be taken for one, and so the marker is a request
     }
     assert statuses == wanted.get(name, [400])
+
+
+def test_a_million_fields_of_a_message_are_counted_as_they_come(flooded: Served) -> None:
+    before = peak_kib(flooded)
+    for field, words in ((b"\x2a\x00", "1024 inputs"), (b"\x3a\x00", "1024 inputs"), (b"\x32\x00", "`name`")):
+        reply = flooded.grpc.infer_bytes(field * 1_000_000)
+        assert (reply.status, reply.code()) == (StatusCode.INVALID_ARGUMENT, "invalid_request")
+        assert words in reply.text
+    unknown = flooded.grpc.infer_bytes(raw_request("echo_fp32", X).SerializeToString() + b"\xf2\x01\x00" * 1_000_000)
+    assert unknown.status is StatusCode.OK
+    assert peak_kib(flooded) <= before + 2 * LIMIT // 1_024
+
+
+@pytest.mark.parametrize("model", ["echo_int8", "onnx_echo_int8"])
+def test_messages_above_the_limit_are_refused_however_they_come(flooded: Served, model: str) -> None:
+    large = {"x": np.zeros((1, LIMIT + 1), np.int8)}
+    zeros = flooded.grpc.infer_binary(model, large)
+    packed = flooded.grpc.infer_bytes(raw_request(model, large).SerializeToString(), compression=Compression.Gzip)
+    for reply in (zeros, packed):
+        assert (reply.status, reply.code()) == (StatusCode.RESOURCE_EXHAUSTED, "payload_too_large")
+        assert len(reply.text) < 300
+
+
+def test_1000_calls_that_are_given_up_leave_nothing(flooded: Served) -> None:
+    request = raw_request("echo_fp32", X).SerializeToString()
+    for _ in range(4):
+        with flooded.grpc.connect() as channel:
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            for future in [call.future(request, timeout=30) for _ in range(250)]:
+                future.cancel()
+
+
+@pytest.mark.parametrize("metadata", [{f"x-{n}": "1" for n in range(10_000)}, {"x": "y" * MIB}], ids=["many", "long"])
+def test_endless_metadata_is_refused(flooded: Served, metadata: dict[str, str]) -> None:
+    reply = flooded.grpc.infer_bytes(raw_request("echo_fp32", X).SerializeToString(), metadata)
+    assert reply.status is not StatusCode.OK
