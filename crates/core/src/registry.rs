@@ -202,7 +202,7 @@ impl Registry {
         for deployed in &meant {
             self.announce(&deployed.version);
             let (registry, deployed) = (Arc::clone(self), Arc::clone(deployed));
-            let error = unloaded(&deployed.version.name);
+            let error = unloaded(&deployed.version.name, &deployed.version.version);
             self.end_behind(async move { registry.end(&deployed, deadline, error).await });
         }
         !meant.is_empty()
@@ -338,7 +338,8 @@ async fn replace(over: &Deployed, drain_timeout: Duration) {
 }
 
 fn unknown(model: &str) -> Error {
-    let text = format!("no model {:?}; GET /v2/repository/index lists the models", echo(model));
+    let text =
+        format!("no model {:?}; the repository index or `samovar models list` shows those there are", echo(model));
     Error::new(Code::UnknownModel, text)
 }
 

@@ -417,8 +417,11 @@ impl Version {
 
 /// What a request is answered when its version was unloaded on demand.
 #[must_use]
-pub fn unloaded(model: &str) -> Error {
-    let text = format!("model {model:?} is unloaded; POST /v2/repository/models/{model}/load brings it back");
+pub fn unloaded(model: &str, version: &str) -> Error {
+    let text = format!(
+        "version {version:?} of model {model:?} is unloaded; load the model again, by `samovar models load {model}` for \
+         instance"
+    );
     Error::new(Code::NotReady, text)
 }
 
