@@ -8,11 +8,12 @@ from samovar.config.options import MODEL_OPTIONS, check_options, close_match
 from samovar.errors import ConfigError
 from samovar.types import Datatype
 
-__all__ = ["BATCH", "MAX_RANK", "Declared", "DeclaredTensor", "read_declared"]
+__all__ = ["BATCH", "MAX_RANK", "MODEL_KEYS", "Declared", "DeclaredTensor", "read_declared"]
 
 BATCH = "batch"
 MAX_RANK = 16
 _TENSOR_LISTS = ("inputs", "outputs")
+MODEL_KEYS = (*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis")
 _TENSOR_KEYS = ("name", "datatype", "shape")
 _EXAMPLE = '{ name = "x", datatype = "FP32", shape = ["batch", 3] }'
 
@@ -65,10 +66,9 @@ def read_declared(table: Mapping[str, Any], where: str) -> Declared:
 
     Raises ConfigError that names the unknown key with its near match, or the value that does not fit.
     """
-    known = [*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis"]
     for key in table:
-        if key not in known:
-            raise ConfigError(f'unknown setting "{key}" {where}', close_match(key, known))
+        if key not in MODEL_KEYS:
+            raise ConfigError(f'unknown setting "{key}" {where}', close_match(key, MODEL_KEYS))
     options = check_options({key: value for key, value in table.items() if key in MODEL_OPTIONS}, MODEL_OPTIONS, where)
     batch_axis = table.get("batch_axis")
     if not isinstance(batch_axis, bool | None):

@@ -1,12 +1,12 @@
 """Where settings come from: flag > environment > samovar.toml > (for models) decorator > default."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samovar.config.declared import Declared, read_declared
+from samovar.config.declared import MODEL_KEYS, Declared, read_declared
 from samovar.config.options import SERVER_OPTIONS, check_options, close_match
 from samovar.config.settings import ModelConfig, ServerConfig
 from samovar.config.values import parsed
@@ -66,12 +66,26 @@ def configure(
     content = {} if file is None else read_toml(file)
     models = {} if file is None else _model_tables(content.pop("models", {}), file)
     given = {name: value for name, value in flags.items() if value is not None}
+    _check_names(content, f"in {config or _FILE}")
+    _check_names(given, "as an option")
     values = {
         **check_options(content, SERVER_OPTIONS, f"in {config or _FILE}"),
         **_from_environment(environment),
         **check_options(given, SERVER_OPTIONS, "as an option", texts=True),
     }
     return Configuration(ServerConfig(**values), models, None if file is None else file.absolute())
+
+
+def _check_names(names: Iterable[str], where: str) -> None:
+    """Raise ConfigError for what is no option of the engine."""
+    for name in names:
+        if name in MODEL_KEYS:
+            raise ConfigError(
+                f'setting "{name}" {where} is one of a model, not of the engine',
+                "write it below [models.<name>] in samovar.toml",
+            )
+        if name not in SERVER_OPTIONS:
+            raise ConfigError(f'unknown setting "{name}" {where}', close_match(name, [*SERVER_OPTIONS, "models"]))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

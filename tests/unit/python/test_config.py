@@ -88,6 +88,14 @@ def test_a_bad_variable_is_named(tmp_path: Path, environment: dict[str, str], me
     [
         ("max_request = 1", 'unknown setting "max_request" in samovar.toml; did you mean "max_requests"?'),
         ("max_requests = true", 'setting "max_requests" in samovar.toml is True; it wants a whole number >= 1'),
+        ("[model.stn]", 'unknown setting "model" in samovar.toml; did you mean "models"?'),
+        (
+            "instances = 2",
+            (
+                'setting "instances" in samovar.toml is one of a model, not of the engine; '
+                "write it below [models.<name>] in samovar.toml"
+            ),
+        ),
         ('host = ""', "setting \"host\" in samovar.toml is ''; it wants a text"),
         ("allowed_hosts = [1]", 'setting "allowed_hosts" in samovar.toml is [1]; it wants a list of texts'),
         ("models = 3", '"models" in {file} is no table; write [models.<name>] and the options of that model below'),
