@@ -43,6 +43,8 @@ def parse_target(text: str) -> Target:
     try:
         if not separator or Path(text).exists():
             location, name = text, ""
+        if not location:  # an unset variable of a shell is not meant as the working directory
+            raise TargetError(f'target "{text}" names no file', "name a model file, file.py:Class, or a folder")
         if not Path(location).exists():
             raise TargetError(f'target "{location}" does not exist', _nearest(Path(location)))
     except OSError as error:

@@ -69,6 +69,8 @@ def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: st
             ),
         ),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),
+        ("", 'target "" names no file; name a model file, file.py:Class, or a folder'),
+        (":Stn", 'target ":Stn" names no file; name a model file, file.py:Class, or a folder'),
         ("app.py:", 'target "app.py:" names the class ""; write file.py or file.py:Class'),
     ],
 )
