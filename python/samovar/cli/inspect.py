@@ -65,23 +65,25 @@ def _print(models: list[dict[str, Any]], target: str) -> None:
     from samovar.cli.output import show, text
     from samovar.cli.signatures import batching, signature
 
+    names = [model["name"] for model in models]
     for number, model in enumerate(models):
         title = text(model["name"], "bold").append(f" version {model['version']}", "not bold")
         facts = f"{model['runtime']}, {batching(model['options'], model['batch_axis'])}"
         show(*([""] if number else []), title.append(f"  {facts}", "not bold"), signature(model), "")
-        for line in _calls(model, target):
+        version = model["version"] if names.count(model["name"]) > 1 else None
+        for line in _calls(model, target, version):
             print(line)  # never folded: to be copied
 
 
-def _calls(model: dict[str, Any], target: str) -> list[str]:
-    """How to serve and call a model."""
+def _calls(model: dict[str, Any], target: str, version: str | None) -> list[str]:
+    """How to serve and call a model, or that version of it."""
     from samovar.control.example import curl_line, infer_line, python_lines
 
     python = python_lines(model, _place(model["source"]))
     return [
         f"serve   samovar serve {shlex.quote(target)}",
-        f"call    {infer_line(model)}",
-        f"        {curl_line(model, _URL, None)}",
+        f"call    {infer_line(model, version)}",
+        f"        {curl_line(model, _URL, None, version)}",
         *(f"{'python' if number == 0 else '':8}{line}" for number, line in enumerate(python)),
     ]
 

@@ -15,10 +15,11 @@ _MAX_JSON_ELEMENTS = 64
 _NOT_IN_JSON = frozenset({Datatype.FP16, Datatype.BF16})
 
 
-def curl_line(model: dict[str, Any], url: str, socket: str | None) -> str:
+def curl_line(model: dict[str, Any], url: str, socket: str | None, version: str | None = None) -> str:
     """A shell command that calls the model with one row of zeros; small inputs as JSON, others as bytes.
 
-    `model` has the keys of a description, `socket` is the path of a Unix socket that curl must use.
+    `model` has the keys of a description, `socket` is the path of a Unix socket that curl must use, `version` the one
+    to name.
     """
     signature = Signature.from_json(model)
     inputs = _examples(model)
@@ -28,7 +29,7 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None) -> str:
     curl = [
         "curl",
         *(["--unix-socket", shlex.quote(socket)] if socket else []),
-        f"{url}/v2/models/{model['name']}/infer",
+        f"{url}/v2/models/{model['name']}{'' if version is None else f'/versions/{version}'}/infer",
     ]
     request: dict[str, Any] = {} if answer_as_json else {"parameters": {"binary_data_output": True}}
     curl += [] if answer_as_json else ["--output", "answer.bin"]
@@ -38,9 +39,9 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None) -> str:
     return _binary(curl, request, inputs)
 
 
-def infer_line(model: dict[str, Any]) -> str:
+def infer_line(model: dict[str, Any], version: str | None = None) -> str:
     """A shell command that calls the model by `samovar infer`; large inputs come from files yet to be made."""
-    words = ["samovar", "infer", model["name"]]
+    words = ["samovar", "infer", model["name"], *([] if version is None else ["--version", version])]
     for tensor in _examples(model):
         is_small = prod(tensor["shape"]) <= _MAX_JSON_ELEMENTS
         value = json.dumps(_nested(tensor)) if is_small else f"@{tensor['name']}.npy"

@@ -76,6 +76,17 @@ def test_a_folder_has_all_its_models_and_all_its_faults(program: Callable[..., P
         assert fault in ran.err
 
 
+def test_of_several_versions_each_is_called_by_its_own(program: Callable[..., Path], tmp_path: Path) -> None:
+    for version in ("1", "blue"):
+        folder = tmp_path / "repository" / "scale" / version
+        folder.mkdir(parents=True)
+        program(SCALE).rename(folder / "model.py")
+    shown = run("inspect", str(tmp_path / "repository")).out
+    for version in ("1", "blue"):
+        assert f"samovar infer scale --version {version} --input " in shown
+        assert f"/v2/models/scale/versions/{version}/infer " in shown
+
+
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
     ran = run("inspect", str(tmp_path))
     assert (ran.code, ran.out) == (2, "")
