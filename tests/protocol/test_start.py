@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import run
 from http_door import Http, Wire
 from serving import APPS, NotReadyError, Serve, Served
 
@@ -77,6 +78,9 @@ def test_target_that_cannot_be_described_is_listed_with_its_cause(serve: Serve, 
     assert "SyntaxError" in json.dumps(served.model("broken")["cause"])
     for answer in (served.http.get("/v2/models/broken/ready"), served.http.infer("broken", X)):
         assert (answer.status, answer.code()) == (503, "model_failed")
+    ran = run("infer", "broken", "-i", "[[1]]", "--engine", served.ready["admin"])
+    assert ran.code == 1
+    assert ran.err.startswith('samovar: model "broken" has failed: '), "its inputs are not known, and not the fault"
 
 
 def test_ipv6_loopback_is_served(serve: Serve) -> None:

@@ -1,7 +1,9 @@
 """The command `samovar`."""
 
+import os
 import re
 import signal
+import sys
 from typing import Any
 
 __all__ = ["main"]
@@ -20,13 +22,25 @@ def main() -> int:
     usage_error: Any = BadParameter.__base__
     complete_streams()
     try:
-        return app(prog_name="samovar", standalone_mode=False) or 0
+        code = app(prog_name="samovar", standalone_mode=False) or 0
+        sys.stdout.flush()
     except SamovarError as error:
         say(f"samovar: {error}", error=True)
         return _exit_code(error)
     except usage_error as error:
         say(f"samovar: {_usage_text(error)}", error=True)
         return 2
+    except OSError as error:
+        _drop_output()
+        if not isinstance(error, BrokenPipeError):  # a reader like head may leave when it has seen enough
+            say(f"samovar: {error}", error=True)
+        return 1
+    return int(code)
+
+
+def _drop_output() -> None:
+    """What standard output still holds would fail again at the exit, with a traceback."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for good
 
 
 def _exit_code(error: Exception) -> int:

@@ -18,7 +18,8 @@ _UNBOUNDED = 100_000
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print `value` as JSON, on one line without `indent`."""
-    print(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False))
 
 
 def show(*parts: "RenderableType", error: bool = False) -> None:

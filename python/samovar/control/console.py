@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import Literal
 
 __all__ = ["Style", "complete_streams", "is_terminal", "printable", "say"]
@@ -29,6 +30,8 @@ def complete_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+    if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks is escaped, as on standard error
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(line: str, *, error: bool = False, end: str = "\n") -> None:

@@ -156,6 +156,8 @@ def _results(names: Sequence[str]) -> Any:
         __slots__ = ()
 
         def __getitem__(self, key: Any) -> Any:
+            if isinstance(key, str) and key not in names:
+                raise KeyError(key)
             return super().__getitem__(names.index(key) if isinstance(key, str) else key)
 
     return Results

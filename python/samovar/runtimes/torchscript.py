@@ -153,7 +153,7 @@ def _check_archive(path: Path) -> None:
     except (zipfile.BadZipFile, OSError) as error:
         raise TargetError(
             f"{path.name} is a damaged archive: {text_of(error)}", "fetch or save the file again"
-        ) from error
+        ) from None
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):
         return
     if "data.pkl" in names:
@@ -173,7 +173,7 @@ def _module(path: Path) -> tuple[Any, Declared]:
         raise TargetError(
             f"TorchScript files need torch, which cannot be imported: {text_of(error)}",
             "run: pip install 'samovar[torch]'",
-        ) from error
+        ) from (None if error.name == "torch" else error)
     files = {_SETTINGS: ""}
     try:
         with warnings.catch_warnings():

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,14 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int | str | None:
         return ended.code
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_full_disk_is_told_without_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "samovar", "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (1, "samovar: [Errno 28] No space left on device\n")
 
 
 def test_every_option_of_the_dataclass_has_help_and_default() -> None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from samovar.control.console import is_terminal, say
+from samovar.control.console import complete_streams, is_terminal, say
 
 
 class Full(io.StringIO):
@@ -29,6 +29,14 @@ def test_a_line_that_cannot_be_written_is_dropped(
     assert replaced is not stream, "what it still holds would fail again at the exit"
     say("two", error=error)
     replaced.close()
+
+
+def test_what_the_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    complete_streams()
+    say("é …")
+    assert written.getvalue() == b"\xe9 \\u2026\n"
 
 
 def test_a_stream_that_is_not_there_is_no_other_one(

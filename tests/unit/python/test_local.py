@@ -53,6 +53,8 @@ def test_several_outputs_are_found_by_name_and_place(tmp_path: Path) -> None:
         assert results.total.tolist() == results["total"].tolist() == results[0].tolist() == [[2, 3, 4]]
         total, difference = results
         assert (total.tolist(), difference.tolist()) == ([[2, 3, 4]], [[0, 1, 2]])
+        with pytest.raises(KeyError):
+            results["sum"]
 
 
 def test_names_that_no_attribute_can_have_are_keys(tmp_path: Path) -> None:
