@@ -37,7 +37,7 @@ def list_models(url: Url = None, engine: EngineName = None, as_json: AsJson = Fa
     else:
         rows = [_row(version) for version in versions]
         known = ("name", "version", "state", *(("runtime", "batch", "instances") if url is None else ()), "cause")
-        show(columns(known, rows))
+        show(columns(known, rows, last_gives=True))
 
 
 @models.command("show", cls=Command)

@@ -42,8 +42,11 @@ def text(value: object, style: str = "") -> "Text":
     return Text(shown, style, overflow="fold")
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> "RenderableType":
-    """A table without lines; an empty header shows none."""
+def columns(header: Sequence[str], rows: Sequence[Sequence[object]], *, last_gives: bool = False) -> "RenderableType":
+    """A table without lines; an empty header shows none.
+
+    On a narrow terminal every column is folded; with `last_gives` the last one is cut, then the first one folded.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -52,6 +55,12 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> "Rendera
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    if last_gives:
+        for column in table.columns[1:-1]:
+            column.no_wrap = True
+        for cell in table.columns[-1].cells:
+            if isinstance(cell, Text):
+                cell.no_wrap, cell.overflow = True, "ellipsis"
     return table
 
 

@@ -106,13 +106,16 @@ def _batching(specification: dict[str, Any]) -> str:
         return f"batches of up to {rows} rows" if rows > 1 else "one row at a time (max_batch_size is 1)"
     calls = options["instances"] * options["concurrency"]
     requests = "one request" if calls == 1 else f"{calls} requests"
-    is_program = specification["runtime"] == "python"
-    cure = (
-        "name the first axis `batch` to batch"
-        if is_program
-        else "batch_axis = true in samovar.toml says that it has one"
-    )
-    return f"no batch axis: {requests} at a time ({cure})"
+    return f"no batch axis: {requests} at a time ({_way_to_batch(specification)})"
+
+
+def _way_to_batch(specification: dict[str, Any]) -> str:
+    if specification["runtime"] == "python":
+        return "name the first axis `batch` to batch"
+    tensors = [*specification["inputs"], *specification["outputs"]]
+    if any(tensor["datatype"] is None or tensor["dims"] is None for tensor in tensors):
+        return "declare datatypes and shapes in samovar.toml to batch"
+    return "batch_axis = true in samovar.toml says that it has one"
 
 
 def _key(version: dict[str, Any]) -> Key:

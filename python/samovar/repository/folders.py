@@ -28,6 +28,7 @@ __all__ = [
 CONFIG = "samovar.toml"
 TRITON_CONFIG = "config.pbtxt"
 _FILE = "model.*"
+_SURE_MODEL = "*.onnx"  # of other files one cannot say: they may be code or weights for a model elsewhere
 _NO_FILE = "put a model file there, model.onnx for instance"
 
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -67,11 +68,8 @@ def versions(model: Path) -> list[VersionFolder]:
             return [VersionFolder("1", *_model_file(model))]
     except TargetError as error:
         return [VersionFolder("1", model, error)]
-    return [
-        VersionFolder(
-            "1", model, TargetError(f'model folder "{model}" has no version', f'make "1" in it and {_NO_FILE}')
-        )
-    ]
+    cure = _renaming(model) or f'make "1" in it and {_NO_FILE}'
+    return [VersionFolder("1", model, TargetError(f'model folder "{model}" has no version', cure))]
 
 
 def stamp(folder: Path, *settings: Path) -> Stamp:
@@ -100,20 +98,19 @@ def empty_repository(folder: Path) -> TargetError:
 
 
 def _is_meant_as_model(folder: Path) -> bool:
-    """False for a folder that has nothing of a model: documents or data may lie beside the models."""
+    """False for a folder that has nothing of a model: documents, code or weights may lie beside the models."""
     try:
         has_version = any(version(child) is not None for child in _folders(folder))
     except TargetError:
         return True  # to stand there with that fault
-    return (
-        has_version or bool(_model_files(folder)) or any((folder / name).exists() for name in (CONFIG, TRITON_CONFIG))
-    )
+    has_file = bool(_model_files(folder)) or any(folder.glob(_SURE_MODEL))
+    return has_version or has_file or any((folder / name).exists() for name in (CONFIG, TRITON_CONFIG))
 
 
 def version(folder: Path) -> VersionFolder | None:
     """A folder as a version; None if it has another name than a number, and no model file."""
     if not _model_files(folder):
-        fault = TargetError(f'version folder "{folder}" has no model file', _NO_FILE)
+        fault = TargetError(f'version folder "{folder}" has no model file', _renaming(folder) or _NO_FILE)
         return VersionFolder(folder.name, folder, fault) if is_version_number(folder.name) else None
     fault_of_name = check_name("version", folder.name)
     if fault_of_name:
@@ -129,6 +126,12 @@ def _model_file(folder: Path) -> tuple[Path, TargetError | None]:
         return known[0], None
     fault = TargetError(f'"{folder}" has two model files: {known[0].name} and {known[1].name}', "leave one of them")
     return folder, fault
+
+
+def _renaming(folder: Path) -> str:
+    """The cure for a model file under another name; nothing where there is none."""
+    files = sorted(file for file in folder.glob("*") if file.is_file() and _is_known(file))
+    return f"rename {files[0].name} to model{files[0].suffix}" if files else ""
 
 
 def _model_files(folder: Path) -> list[Path]:

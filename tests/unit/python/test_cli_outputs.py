@@ -1,10 +1,12 @@
 """Arrays of an answer, printed and written."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from commands import run
 from samovar.cli.output import columns, show, text
@@ -14,6 +16,16 @@ from samovar.errors import InputError
 PORTS = (
     "samovar: no such option: --http-prt; did you mean --grpc-port, --http-port? `samovar serve --help` tells more\n"
 )
+
+
+def test_on_a_narrow_terminal_the_last_column_gives() -> None:
+    written = io.StringIO()
+    table = columns(("name", "state", "cause"), [("classifier", "failed", "word " * 20)], last_gives=True)
+    Console(file=written, width=40).print(table)
+    assert [line.split() for line in written.getvalue().splitlines()] == [
+        ["name", "state", "cause"],
+        ["classifier", "failed", "word", "word", "word", "word…"],
+    ]
 
 
 def test_arrays_are_printed_with_datatype_and_shape(capsys: pytest.CaptureFixture[str]) -> None:

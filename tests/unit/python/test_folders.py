@@ -75,6 +75,14 @@ def test_a_model_that_cannot_be_served_has_a_fault_and_the_others_are_found(tmp_
     }
 
 
+def test_a_model_file_under_another_name_is_told(tmp_path: Path) -> None:
+    lay_out(tmp_path, "stn/1/best.onnx", "lprnet/lprnet.onnx", "weights/resnet.pt", "code/train.py")
+    assert found(tmp_path) == {
+        ("stn", "1"): f'version folder "{tmp_path}/stn/1" has no model file; rename best.onnx to model.onnx',
+        ("lprnet", "1"): f'model folder "{tmp_path}/lprnet" has no version; rename lprnet.onnx to model.onnx',
+    }
+
+
 def test_two_model_files_in_a_version_are_told_and_files_beside_one_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,17 @@ def test_people_get_marks_times_and_what_the_worker_wrote() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("dims", "cure"),
+    [(None, "declare datatypes and shapes in samovar.toml to batch"), ([3], "batch_axis = true in samovar.toml")],
+)
+def test_how_to_get_batches_is_told(dims: list[int] | None, cure: str) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "dims": dims}
+    options = {"max_batch_size": 1, "instances": 1, "concurrency": 1}
+    model = {"runtime": "torchscript", "inputs": [tensor], "outputs": [], "batch_axis": False, "options": options}
+    assert f"no batch axis: one request at a time ({cure}" in lines(Style(), model=model)[1]
+
+
 def test_every_door_is_named_and_the_commands_work_as_they_stand() -> None:
     doors = {"grpc": {**HTTP, "port": 8001}, "admin": "/run/samovar/7.sock"}
     *_, place, title, infer, curl = lines(Style(), doors)
