@@ -9,6 +9,8 @@ from protocol.asking import FORMS, Ask, Tensor
 X = Tensor()
 A = Tensor(name="a")
 LONG = "z" * 5_000
+LONG_NAME = "z" * 1_024
+"""The longest that an input, output or parameter may have."""
 NUMBERS = ("json", "typed")
 """Forms that carry single elements,"""
 BYTES = ("blobs", "raw")
@@ -51,7 +53,7 @@ SIGNATURE = {
     "missing input": misfit(A, model="sum", words=('"b"', "missing")),
     "misspelt input": misfit(Tensor(name="X"), words=('"x"', '"X"')),
     "extra input": misfit(X, Tensor(name="y"), words=('"y"', '"x"')),
-    "long name": misfit(X, Tensor(name=LONG), words=("zzz", '"x"')),
+    "long name": misfit(X, Tensor(name=LONG_NAME), words=("zzz", '"x"')),
     "datatype": misfit(Tensor(datatype="FP64"), words=("FP64", "wanted FP32", "send it as FP32")),
     "rank too low": misfit(Tensor(shape=[2]), words=("[2]", "[batch,-1]", "send 2 axes")),
     "rank too high": misfit(Tensor(shape=[1, 2, 1]), words=("[1, 2, 1]", "2 axes")),
@@ -64,7 +66,7 @@ SIGNATURE = {
     "rows differ": misfit(A, Tensor(name="b", shape=[2, 1]), model="sum", words=('"b"', "2 rows")),
     "rows without end": misfit(Tensor(shape=[2**50, 0], values=[]), words=("items",)),
     "unknown output": wanting(("y", {}), code="unknown_output", words=('"y"', '"output"')),
-    "long output": wanting((LONG, {}), code="unknown_output", words=("zzz", '"output"')),
+    "long output": wanting((LONG_NAME, {}), code="unknown_output", words=("zzz", '"output"')),
 }
 NAMES = {
     "unknown model": Bad(ask=Ask(model="nobody"), code="unknown_model", words=('"nobody"', "index")),
@@ -92,6 +94,9 @@ COUNTS = {
     "65 outputs": wanting(*((f"o{n}", {}) for n in range(65)), words=("64 outputs",)),
     "257 parameters": saying(("256",), **{f"p{n}": n for n in range(257)}),
     "long parameters": saying(("at most 65536", "as an input"), p="p" * 70_000),
+    "input of 1,025 letters": x(name=LONG_NAME + "z", words=("zzz", "1025 bytes", "at most 1024")),
+    "output of 1,025 letters": wanting((LONG_NAME + "z", {}), words=("zzz", "1025 bytes", "at most 1024")),
+    "parameter of 1,025 letters": saying(("zzz", "1025 bytes", "at most 1024"), **{LONG_NAME + "z": 1}),
     "long id": Bad(ask=Ask(id=LONG), words=("5000", "1024")),
 }
 ELEMENTS = {

@@ -15,6 +15,9 @@ pub(crate) const MAX_OUTPUTS: usize = 64;
 pub(crate) const MAX_PARAMETERS: usize = 256;
 /// A longer request id than any log wants.
 const MAX_ID_BYTES: usize = 1_024;
+/// Of an input, output or parameter. Each is compared with all before it: names of 100 KiB that differ in their last
+/// byte alone would hold the engine's thread for seconds.
+const MAX_NAME_BYTES: usize = 1_024;
 
 /// Is there room for an input behind so many?
 pub(crate) fn check_inputs(count: usize) -> Result<(), Error> {
@@ -24,8 +27,9 @@ pub(crate) fn check_inputs(count: usize) -> Result<(), Error> {
     Err(invalid(format!("the request has more than {MAX_INPUTS} inputs")))
 }
 
-/// Is `name` not among `inputs`?
+/// Is `name` not among `inputs`, and short enough to be looked for?
 pub(crate) fn check_input_is_new(inputs: &[NamedTensor], name: &str) -> Result<(), Error> {
+    check_length(name).map_err(|fault| in_input(name, fault))?;
     if inputs.iter().all(|other| other.name != name) {
         return Ok(());
     }
@@ -40,8 +44,12 @@ pub(crate) fn check_outputs(count: usize) -> Result<(), Error> {
     Err(invalid(format!("the request wants more than {MAX_OUTPUTS} outputs")))
 }
 
-/// Is `name` not among `outputs`?
+/// Is `name` not among `outputs`, and short enough to be looked for?
 pub(crate) fn check_output_is_new<'a>(mut outputs: impl Iterator<Item = &'a String>, name: &str) -> Result<(), Error> {
+    check_length(name).map_err(|mut fault| {
+        fault.message = format!("output \"{}\": {}", echo(name), fault.message);
+        fault
+    })?;
     if outputs.all(|other| other != name) {
         return Ok(());
     }
@@ -50,6 +58,7 @@ pub(crate) fn check_output_is_new<'a>(mut outputs: impl Iterator<Item = &'a Stri
 
 /// May `key` join `parameters`?
 pub(crate) fn check_parameter(parameters: &Parameters, key: &str) -> Result<(), Error> {
+    check_length(key).map_err(|fault| in_parameter(key, fault))?;
     let fault = if key.starts_with("triton_") {
         "keys that start with `triton_` are reserved".to_owned()
     } else if parameters.len() == MAX_PARAMETERS {
@@ -99,6 +108,13 @@ pub(crate) fn check_load_parameter(key: &str) -> Result<(), Error> {
         return Err(invalid(format!("the load parameter \"{key}\" is not taken; models are what their files say")));
     }
     Ok(())
+}
+
+fn check_length(name: &str) -> Result<(), Error> {
+    if name.len() <= MAX_NAME_BYTES {
+        return Ok(());
+    }
+    Err(invalid(format!("its name has {} bytes, at most {MAX_NAME_BYTES} are taken", name.len())))
 }
 
 /// Is `id` short enough?
