@@ -263,9 +263,6 @@ def test_names_of_other_machines_are_refused_on_loopback(client: Grpc) -> None:
 def test_model_faults_are_internal_and_have_their_id(client: Grpc) -> None:
     request = message("ModelInferRequest", model_name="raising", id="mine", inputs=[typed_tensor("x", -X[:, :1])])
     reply = client.infer_message(request)
-    if reply.status is StatusCode.OK:  # what it raises for
-        request.inputs[0].CopyFrom(typed_tensor("x", np.array([[-1.0]], np.float32)))
-        reply = client.infer_message(request)
     refused(reply, StatusCode.INTERNAL, "model_error")
     assert reply.request_id == "mine"
 
