@@ -46,12 +46,12 @@ class Engine:
     def __new__(cls, settings: str) -> Engine:
         """Start the data plane: its threads run and its doors are bound when this returns; nothing is ready yet.
 
-        Raises OSError where an address cannot be bound (its file name says whose: "http" or "grpc"), ValueError where
-        `settings` does not fit.
+        Raises OSError where an address cannot be bound (its file name says whose: "http", "grpc" or "admin"),
+        ValueError where `settings` does not fit.
         """
 
     def addresses(self) -> str:
-        """Where the doors are, as JSON: `{"http": place, "grpc": place | null}`.
+        """Where the doors are, as JSON: `{"http": place, "grpc": place | null, "admin": path | null}`.
 
         A place is `{"host": str, "port": int | null, "path": str | null}`; there is no second one beside a Unix socket.
         """

@@ -63,8 +63,7 @@ impl Doors {
 
 impl Handler for Doors {
     async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
-        let content_type = request.headers().get(CONTENT_TYPE);
-        if request.version() == Version::HTTP_2 && content_type.is_some_and(grpc::is_grpc) {
+        if request.version() == Version::HTTP_2 && request.headers().get(CONTENT_TYPE).is_some_and(grpc::is_grpc) {
             // Boxed: beside the other door's future, this one would make every request's task larger.
             return Box::pin(self.grpc.handle(request, pulse)).await;
         }
