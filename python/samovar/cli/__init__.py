@@ -53,7 +53,12 @@ def _exit_code(error: Exception) -> int:
 
 def _usage_text(error: Any) -> str:
     """What is wrong with the words of the command, and where its help is."""
+    from samovar.config.options import MODEL_OPTIONS
+
     fault = error.format_message().rstrip(".").replace(". Did you", "; did you")
     fault = re.sub(r" \(Possible options: (.*)\)$", r"; did you mean \1?", fault[:1].lower() + fault[1:])
     command = error.ctx.command_path if error.ctx is not None else "samovar"
+    option = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+    if option in MODEL_OPTIONS and command.endswith(" serve"):
+        return f"--{option.replace('_', '-')} is of models: write {option} below [models.<name>] in samovar.toml"
     return f"{fault}{'' if fault.endswith('?') else ';'} `{command} --help` tells more"

@@ -100,7 +100,7 @@ class ServerConfig:
         if self.host == "localhost" or self.is_unix:
             return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            return ipaddress.ip_address(self.host.removeprefix("[").removesuffix("]")).is_loopback
         except ValueError:
             return False
 

@@ -1,10 +1,12 @@
 """What is served, where, and how to call it: the words at the end of a start."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from samovar.config import ServerConfig
+from samovar.config import ServerConfig, machine
 from samovar.control.console import Style, printable
 from samovar.control.example import curl_line, infer_line
 from samovar.control.loads import Fault, cause_text
@@ -85,7 +87,11 @@ class Introduction:
         http = self.addresses["http"]
         curl = curl_line(specification, url(http), http["path"])
         infer = infer_line(specification)
-        return [infer, curl] if self.addresses.get("admin") and "=@" not in infer else [curl]
+        admin = self.addresses.get("admin")
+        if not admin or "=@" in infer:
+            return [curl]
+        is_found = Path(admin).parent == machine.admin_folder()
+        return [infer if is_found else f"{infer} --engine {shlex.quote(admin)}", curl]
 
 
 def failure_lines(what: str, cause: dict[str, Any], style: Style) -> list[str]:

@@ -81,6 +81,10 @@ def test_a_pipe_gets_whole_names_without_colours(capsys: pytest.CaptureFixture[s
             "samovar: no such command 'lst'; did you mean 'list'? `samovar models --help` tells more\n",
         ),
         (("serve", "--http-prt", "1", "x"), PORTS),
+        (
+            ("serve", "x", "--max-batch-size=2"),
+            "samovar: --max-batch-size is of models: write max_batch_size below [models.<name>] in samovar.toml\n",
+        ),
         (("infer",), "samovar: missing argument 'MODEL'; `samovar infer --help` tells more\n"),
     ],
 )

@@ -180,3 +180,11 @@ def test_every_option_has_help() -> None:
     for config in (ServerConfig, ModelConfig):
         for name, option in config.__dataclass_fields__.items():
             assert option.metadata["help"], name
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [("127.0.0.1", True), ("::1", True), ("[::1]", True), ("localhost", True), ("unix:/s", True), ("0.0.0.0", False)],
+)
+def test_what_only_this_machine_reaches_is_loopback(host: str, is_loopback: bool) -> None:
+    assert ServerConfig(host=host).is_loopback is is_loopback

@@ -58,13 +58,16 @@ def test_how_to_get_batches_is_told(dims: list[int] | None, cure: str) -> None:
     assert f"no batch axis: one request at a time ({cure}" in lines(Style(), model=model)[1]
 
 
-def test_every_door_is_named_and_the_commands_work_as_they_stand() -> None:
+def test_every_door_is_named_and_the_commands_work_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run")
     doors = {"grpc": {**HTTP, "port": 8001}, "admin": "/run/samovar/7.sock"}
     *_, place, title, infer, curl = lines(Style(), doors)
     assert place == "  gRPC at 127.0.0.1:8001, admin socket /run/samovar/7.sock"
     assert title == "try:"
     assert infer == "  samovar infer stn --input 'x=[[0.5, 0.5]]'"
     assert curl.startswith("  curl http://127.0.0.1:8000/v2/models/stn/infer ")
+    elsewhere = lines(Style(), {"admin": "/srv/a b.sock"})[-2]
+    assert elsewhere == f"{infer} --engine '/srv/a b.sock'", "no command looks for it there"
     large = [{"name": "x", "datatype": "FP32", "dims": [3, 224, 224]}]
     assert not any("infer --input" in line for line in lines(Style(), doors, {"inputs": large}))
 
