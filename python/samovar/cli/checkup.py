@@ -28,7 +28,7 @@ _MIB = 1 << 20
 def examine(config: Path | None) -> dict[str, Any]:
     """Versions, runtimes, the machine, what a start would use, engines, and `problems`: faults with their cures."""
     engines = running()
-    problems = [*_broken_packages(), *_broken_machine()]
+    problems = [*_broken_packages(), *_broken_machine(), *_silent(engines)]
     start: dict[str, Any] = {}
     try:
         settings = configure({}, os.environ, config=config).server
@@ -126,6 +126,12 @@ def _broken_machine() -> Iterator[str]:
         yield f"{folder} is not yours alone, so that no admin socket can be there; remove it, or set XDG_RUNTIME_DIR"
 
 
+def _silent(engines: list[Running]) -> Iterator[str]:
+    for engine in engines:
+        if engine.state is None:
+            yield f"the engine with the process id {engine.pid} does not answer; end it: kill -9 {engine.pid}"
+
+
 def _broken_start(settings: ServerConfig, engines: list[Running]) -> Iterator[str]:
     """What the doors could not bind, unless a running engine of this user has it."""
     if settings.is_unix:
@@ -139,7 +145,8 @@ def _broken_start(settings: ServerConfig, engines: list[Running]) -> Iterator[st
 
 def _bind_fault(host: str, port: int) -> str | None:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        name = host.removeprefix("[").removesuffix("]")
+        family, kind, _, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
         with closing(socket.socket(family, kind)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)

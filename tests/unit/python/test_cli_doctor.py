@@ -9,6 +9,7 @@ import pytest
 
 from commands import run
 from samovar.cli import checkup
+from samovar.cli.engines import Running
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,21 @@ def test_what_is_missing_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) 
     assert "missing; pip install numpy" in ran.out
     assert "no-such-package, which samovar needs, is not installed; run: pip install no-such-package" in ran.out
     assert "torch, which" not in ran.out
+
+
+def test_an_engine_that_does_not_answer_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checkup, "running", lambda: [Running(tmp_path / "77.sock", None)])
+    ran = run("doctor")
+    assert ran.code == 1
+    assert "wrong: the engine with the process id 77 does not answer; end it: kill -9 77" in ran.out
+
+
+def test_an_address_in_brackets_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    monkeypatch.setenv("SAMOVAR_HOST", "[::1]")
+    found = json.loads(run("doctor", "--json").out)
+    assert (found["problems"], found["start"]["open_to"]) == ([], "this machine")
 
 
 def test_a_folder_of_somebody_else_is_a_problem(tmp_path: Path) -> None:

@@ -132,3 +132,12 @@ def test_a_package_that_another_hides_is_named(
         monkeypatch.syspath_prepend(tmp_path / folder)
     with pytest.raises(TargetError, match=r"is module hiding_package\.m of its package, but Python finds .*/second/"):
         import_file(tmp_path / "first" / "hiding_package" / "m.py")
+
+
+def test_a_file_that_is_gone_is_to_be_put_back_and_one_that_it_reads_is_its_own_matter(program: Program) -> None:
+    path = program("open('no-such-weights.bin')", "a_reading_program.py")
+    with pytest.raises(TargetError, match=r"cannot be imported: FileNotFoundError: .*no-such-weights\.bin"):
+        import_file(path)
+    path.unlink()
+    with pytest.raises(TargetError, match=r"^a_reading_program\.py is gone; put it back$"):
+        import_file(path)

@@ -25,6 +25,10 @@ def import_file(path: Path) -> ModuleType:
         return _import_alone(path) if dotted is None else _import_in_package(path, dotted)
     except SamovarError:
         raise
+    except FileNotFoundError as error:
+        if path.exists():  # it is another file that its code looks for
+            raise TargetError(f"{path.name} cannot be imported: {_summary(error)}", _cure(path, error)) from error
+        raise TargetError(f"{path.name} is gone", "put it back") from None
     except BaseException as error:  # sys.exit() in a user's file is a fault of that file too
         raise TargetError(f"{path.name} cannot be imported: {_summary(error)}", _cure(path, error)) from error
 
