@@ -22,7 +22,9 @@ use crate::door::tensors::{self, in_input};
 /// What a message says.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
+    /// A name, checked before it is kept: it goes into the log, where a client shall not write megabytes.
     pub(super) model: String,
+    /// Likewise.
     pub(super) version: Option<String>,
     /// The client's own id. Set as soon as it was read, so that an error behind it can carry it.
     pub(super) id: Option<String>,
@@ -49,8 +51,7 @@ impl Decoded {
     /// Errors with `invalid_request`, `invalid_name` or `payload_too_large`. Raw tensors are slices of `message`.
     pub(super) fn read(&mut self, message: &Bytes, limit: u64) -> Result<(), Error> {
         let parts = self.envelope(message)?;
-        check_name(&self.model)?;
-        self.version.as_deref().map(check_name).transpose()?;
+        check_name(&self.model)?; // for one that does not stand there
         let (inputs, raws) = (parts.inputs.len(), parts.raw.len());
         if raws > 0 && inputs != raws {
             return Err(invalid(format!(
@@ -72,8 +73,8 @@ impl Decoded {
         let mut cursor = Cursor::new(message);
         while let Some((number, value)) = cursor.field()? {
             match number {
-                1 => self.model = value.text("model_name")?.to_owned(),
-                2 => self.version = Some(value.text("model_version")?.to_owned()).filter(|version| !version.is_empty()),
+                1 => self.model = check_name(value.text("model_name")?)?.to_owned(),
+                2 => self.version(value.text("model_version")?)?,
                 3 => self.id(value.text("id")?)?,
                 4 => self.request_parameter(value.bytes("parameters")?)?,
                 5 => {
@@ -89,6 +90,11 @@ impl Decoded {
             }
         }
         Ok(parts)
+    }
+
+    fn version(&mut self, version: &str) -> Result<(), Error> {
+        self.version = if version.is_empty() { None } else { Some(check_name(version)?.to_owned()) };
+        Ok(())
     }
 
     fn id(&mut self, id: &str) -> Result<(), Error> {

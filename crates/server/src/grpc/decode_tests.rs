@@ -168,6 +168,15 @@ fn wrong_requests_say_what_is_wrong() {
         let error = read(&ModelInferRequest { model_name: name.into(), ..good() }).unwrap_err();
         assert_eq!(error.code, Code::InvalidName, "{name}");
     }
+    let long = "n".repeat(256);
+    for message in
+        [ModelInferRequest { model_name: long.clone(), ..good() }, ModelInferRequest { model_version: long, ..good() }]
+    {
+        let mut decoded = Decoded::default();
+        let error = decoded.read(&message.encode_to_vec().into(), 0).unwrap_err();
+        assert_eq!(error.code, Code::InvalidName);
+        assert!(decoded.model.len() < 256 && decoded.version.is_none(), "what is no name is not kept for the log");
+    }
     let counted =
         |inputs: usize| read_bytes([&[0x0a, 1, b'm'][..], &[0x2a, 0].repeat(inputs)].concat(), 0).unwrap_err();
     assert!(counted(1_024).message.contains("an input has no `name`"));
