@@ -66,6 +66,9 @@ def connect(url: str | None, engine: str | None) -> Iterator[Engine]:
 
     if url is not None and engine is not None:
         raise InputError("--url and --engine both name an engine", "give one of them")
+    for option, value in (("--url", url), ("--engine", engine)):
+        if value == "":  # an unset variable of a shell does not mean the engine that happens to run here
+            raise InputError(f"{option} is empty", "name an engine, or leave the option out")
     address = url or f"unix:{_socket_of(engine) if engine else _only().path}"
     with Client(address) as client:
         yield Engine(client, is_admin=url is None)

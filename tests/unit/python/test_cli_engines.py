@@ -120,6 +120,13 @@ def test_of_several_one_must_be_named(folder: Path, listen: Listen, tmp_path: Pa
     assert (ran.code, ran.err) == (3, "samovar: no engine of yours has the process id 9; those that run: 41, 42\n")
 
 
+@pytest.mark.parametrize("option", ["--url", "--engine"])
+def test_an_empty_name_is_not_the_only_engine(folder: Path, listen: Listen, option: str) -> None:
+    listen(folder / "7.sock", READY)
+    ran = run("models", "unload", "stn", option, "")
+    assert (ran.code, ran.err) == (2, f"samovar: {option} is empty; name an engine, or leave the option out\n")
+
+
 def test_a_folder_that_others_can_write_to_is_not_trusted(folder: Path, listen: Listen) -> None:
     listen(folder / "41.sock", READY)
     folder.chmod(0o777)
