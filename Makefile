@@ -20,6 +20,7 @@ CARGO_FUZZ := $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_FOUND := $(CACHE)/fuzz
 FUZZ_SECONDS := 30
+FUZZ_SEED := 0
 
 # Engines and workers start often in tests: let Python keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -132,7 +133,7 @@ test-wheel: wheel ## Install the wheel into a fresh environment and serve a mode
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Look FUZZ_SECONDS per target for bytes that break a parser (FUZZ_TARGETS=, FUZZ_INPUT=file tries one)
 	@for target in $(FUZZ_TARGETS); do \
-		bash scripts/fuzz.sh $(CARGO_FUZZ) $$target $(FUZZ_FOUND) $(FUZZ_SECONDS) $(FUZZ_INPUT); \
+		FUZZ_SEED=$(FUZZ_SEED) bash scripts/fuzz.sh $(CARGO_FUZZ) $$target $(FUZZ_FOUND) $(FUZZ_SECONDS) $(FUZZ_INPUT); \
 	done
 
 $(CARGO_FUZZ):

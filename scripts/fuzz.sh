@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One fuzz target: search for SECONDS, from the kept corpus and from what earlier searches found in FOUND; or try INPUT alone.
-# The search ends at the first input that breaks a promise, keeps it, and says how to see it again.
+# The search ends at the first input that breaks a promise, keeps it, and says how to see it again. With FUZZ_SEED it is the same
+# search every time, from the kept corpus alone: what it finds is the fault of the change at hand and of no chance.
 set -euo pipefail
 if (($# < 4)); then
     echo "usage: fuzz.sh CARGO_FUZZ TARGET FOUND SECONDS [INPUT]" >&2
@@ -14,7 +15,12 @@ run=("$cargo_fuzz" run --sanitizer none "$target")
 if [[ -n $input ]]; then
     exec "${run[@]}" "$input"
 fi
-options=(-max_total_time="$seconds" -max_len=1024 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1)
+seed=${FUZZ_SEED:-0}
+if ((seed)); then
+    found=$(mktemp -d)/$target
+    trap 'rm -rf "${found%/*}"' EXIT
+fi
+options=(-seed="$seed" -max_total_time="$seconds" -max_len=1024 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1)
 case $target in
 json_request | binary_request) options+=(-dict=fuzz/json.dict) ;;
 esac
