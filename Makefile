@@ -149,6 +149,7 @@ lint-rust docs: export PYO3_BUILD_EXTENSION_MODULE := 1
 lint-rust: ## rustfmt and clippy
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo metadata --locked --quiet --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 
 .PHONY: lint-python

@@ -91,6 +91,8 @@ def test_bad_files_stand_as_failed_beside_a_good_one(serve: Serve, tmp_path: Pat
             assert word in answer.json()["error"], (name, word)
         assert "Traceback" not in answer.json()["error"]
         assert served.model(name)["state"] == "failed"
+        for path in (f"/v2/models/{name}", f"/v2/models/{name}/config"):  # not: a model without inputs
+            assert served.http.get(path).code() == "model_failed"
     assert served.http.infer("good", X).arrays()["output"].tolist() == [[2, 2, 2]]
     assert served.stop() == 0
     assert len([line for line in served.log() if line["level"] == "ERROR"]) == len(wanted)

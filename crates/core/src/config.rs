@@ -129,7 +129,16 @@ pub struct VersionSpec {
     pub probe: Option<u64>,
 }
 
+/// The runtime of what could not be described.
+const UNDESCRIBED: &str = "unknown";
+
 impl VersionSpec {
+    /// False where nothing is known but a name.
+    #[must_use]
+    pub fn is_described(&self) -> bool {
+        self.runtime != UNDESCRIBED
+    }
+
     /// A version of which nothing is known but its name: its target could not be described, and it never serves.
     #[must_use]
     pub fn undescribed(name: String, version: String) -> Self {
@@ -150,7 +159,7 @@ impl VersionSpec {
         Self {
             name,
             version,
-            runtime: "unknown".into(),
+            runtime: UNDESCRIBED.into(),
             source,
             inputs,
             outputs,

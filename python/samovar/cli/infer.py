@@ -30,12 +30,9 @@ def infer(  # noqa: PLR0913, PLR0917 - each is an option
     from samovar.cli.inputs import read_inputs
     from samovar.cli.output import print_json, waiting
     from samovar.cli.outputs import print_outputs, write_output
-    from samovar.cli.signatures import is_described
 
     with connect(url, engine) as connected:
         metadata = connected.client.metadata(model, version)
-        if not is_described(metadata):  # its inputs are not known: what is wrong is another thing than those given
-            connected.client.check_ready(model, version)
         files = _output_files(wanted or (), metadata)
         arrays = read_inputs(given or (), metadata)
         with waiting(f"waiting for {model} ..."):

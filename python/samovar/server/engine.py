@@ -57,6 +57,9 @@ def _bind_error(settings: ServerConfig, error: OSError) -> ServerError:
         return ServerError(f"cannot bind {settings.host}: {reason}", "choose another path with --host unix:/path")
     door = "grpc" if error.filename == "grpc" else "http"
     port = settings.grpc_port if door == "grpc" else settings.http_port
+    if "://" in settings.host or "]:" in settings.host or settings.host.count(":") == 1:
+        fault = f"cannot bind {settings.host}: {reason}"
+        return ServerError(fault, f"--host takes an address alone; the port is --{door}-port")
     return ServerError(
         f"cannot bind {settings.host}, port {port}: {reason}",
         f"choose another --host or --{door}-port (0 picks a free port)",

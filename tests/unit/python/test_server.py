@@ -72,3 +72,9 @@ def test_what_cannot_be_bound_is_named_with_its_cure() -> None:
     assert str(_bind_error(ServerConfig(host="unix:/run/s"), fault)) == (
         "cannot bind unix:/run/s: Address already in use; choose another path with --host unix:/path"
     )
+    unknown = OSError(-2, "Name or service not known")
+    for host in ("127.0.0.1:9000", "[::1]:9000", "http://localhost"):
+        assert str(_bind_error(ServerConfig(host=host), unknown)) == (
+            f"cannot bind {host}: Name or service not known; --host takes an address alone; the port is --http-port"
+        )
+    assert "choose another --host" in str(_bind_error(ServerConfig(host="::1"), unknown))

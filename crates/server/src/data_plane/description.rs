@@ -60,9 +60,15 @@ pub struct EngineState<'a> {
 }
 
 impl DataPlane {
+    /// A version of which more is known than a name. Errors: of one that could not be described, why.
+    fn described(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
+        let found = self.registry.find(model, version)?;
+        if found.spec.is_described() { Ok(found) } else { found.ready().map(|()| found) }
+    }
+
     /// Signature of a version, ready or not.
     pub fn metadata(&self, model: &str, version: Option<&str>) -> Result<ModelMetadata, Error> {
-        let found = self.registry.find(model, version)?;
+        let found = self.described(model, version)?;
         let with_batch = |specs: &[TensorSpec]| {
             let batch = found.spec.batch_axis.then_some(-1);
             let shape = |spec: &TensorSpec| TensorSpec {
@@ -82,7 +88,7 @@ impl DataPlane {
 
     /// Configuration of a version, ready or not.
     pub fn model_config(&self, model: &str, version: Option<&str>) -> Result<ModelConfig, Error> {
-        Ok(describe::config(&self.registry.find(model, version)?.spec))
+        Ok(describe::config(&self.described(model, version)?.spec))
     }
 
     /// What a version has done; every version of the model, or of every model, where none is named. What is unloaded is

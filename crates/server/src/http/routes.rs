@@ -51,7 +51,10 @@ impl<'a> Route<'a> {
         }
         let may_ask = |route: &RawRoute<'_>| asker == Asker::Owner || !route.is_of_owner();
         let raw = RawRoute::find(path).filter(may_ask).ok_or_else(|| {
-            Error::new(Code::NotFound, format!("nothing is served at \"{}\"; models are below /v2", echo(path)))
+            Error::new(
+                Code::NotFound,
+                format!("nothing is served at \"{}\"; POST /v2/repository/index lists the models", echo(path)),
+            )
         })?;
         if !raw.allows(method) {
             let message = format!("{} is not allowed here; want {}", echo(method.as_str()), raw.allow());
