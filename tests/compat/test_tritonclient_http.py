@@ -11,28 +11,11 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from http_door import DATATYPES
 from serving import Serve, Served
 
 X = np.array([[1.5, -2.0, 3.25]], np.float32)
-DTYPES = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
-
-
-@pytest.fixture
-def echo(serve: Serve) -> Served:
-    return serve("echo.py:EchoFp32", options=["--control", "explicit"])
+DTYPES = {name: dtype for name, dtype in DATATYPES.items() if name not in ("BF16", "BYTES")}
 
 
 @pytest.fixture

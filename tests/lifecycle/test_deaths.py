@@ -133,8 +133,8 @@ def test_one_of_two_instances_answers_while_the_other_restarts(serve: Serve) -> 
         for deaths in range(1, 5):
             os.kill(pid_of(served, "mortal_pair"), signal.SIGKILL)
             assert entry(served, "mortal_pair")["state"] == "READY"
-            eventually(lambda: metric(served, "samovar_worker_restarts_total") == deaths, "the death is seen")  # noqa: B023
+            eventually(lambda: metric(served, "samovar_worker_restarts_total") == deaths, "the death is seen")  # noqa: B023 - at once
             eventually(lambda: metric(served, "samovar_workers", model="mortal_pair") == 2, "both are back")
             count = len(clients.sent)
-            eventually(lambda: len(clients.sent) > count + 50, "what was re-run has its answer")  # noqa: B023
+            eventually(lambda: len(clients.sent) > count + 50, "what was re-run has its answer")  # noqa: B023 - at once
     assert clients.wrong() == []

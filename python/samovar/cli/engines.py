@@ -44,10 +44,9 @@ class Running:
     @property
     def url(self) -> str:
         """Where its HTTP door is."""
-        from samovar.control.introduction import url
+        from samovar.control.introduction import place
 
-        http = self.state["addresses"]["http"] if self.state else {"path": ""}
-        return f"unix:{http['path']}" if http["path"] is not None else url(http)
+        return place(self.state["addresses"]["http"] if self.state else {"path": ""})
 
     @property
     def ports(self) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.codecs.elements import dtype_of
+from samovar.codecs.fitting import misfit
 from samovar.codecs.lists import array_of
 from samovar.errors import InputError
 from samovar.types import Datatype
@@ -106,16 +107,12 @@ def _fitting(array: Any, spec: Mapping[str, Any], value: Any) -> Any:
     from samovar.cli.signatures import shape_text
 
     dims, shape = spec["shape"], array.shape
-    if spec["datatype"] == "UNKNOWN" or not _fits(dims, (1, *shape)) or _fits(dims, shape):
+    if spec["datatype"] == "UNKNOWN" or misfit((1, *shape), dims) or not misfit(shape, dims):
         return array
     written = json.dumps([value], ensure_ascii=False)
     cure = f"write {written}" if value is not None and len(written) <= 80 else "add it with array[None]"
     fault = f'input "{spec["name"]}": shape {list(shape)} does not fit {shape_text(spec)}, its first axis is missing'
     raise InputError(fault, cure)
-
-
-def _fits(dims: Sequence[int], shape: Sequence[int]) -> bool:
-    return len(dims) == len(shape) and all(dim in (-1, length) for dim, length in zip(dims, shape, strict=True))
 
 
 def _names(names: Any) -> str:

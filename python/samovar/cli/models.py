@@ -133,10 +133,7 @@ def _row(version: dict[str, Any]) -> list[object]:
 
 
 def _signature(engine: Engine, name: str, version: dict[str, Any]) -> dict[str, Any]:
-    try:
-        metadata = engine.client.metadata(name, version["version"])
-    except RequestError:  # it failed before anything was known of it: the index has the cause
-        return {}
+    metadata = engine.client.metadata(name, version["version"])
     return {key: metadata[key] for key in ("platform", "inputs", "outputs")}
 
 

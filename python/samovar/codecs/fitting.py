@@ -12,7 +12,7 @@ from samovar.codecs.lists import array_of
 from samovar.errors import InputError, OutputError
 from samovar.types import Datatype, Signature, TensorSpec
 
-__all__ = ["Fitting", "shape_text"]
+__all__ = ["Fitting", "misfit", "shape_text"]
 
 
 class Fitting:
@@ -65,7 +65,7 @@ class Fitting:
     def _check_shape(
         self, place: str, spec: TensorSpec, shape: tuple[int, ...], error: type[InputError | OutputError]
     ) -> None:
-        cure = None if spec.dims is None else _misfit(shape, (-1,) * self._signature.batch_axis + spec.dims)
+        cure = None if spec.dims is None else misfit(shape, (-1,) * self._signature.batch_axis + spec.dims)
         if cure is not None:
             got, wanted = ",".join(map(str, shape)), shape_text(spec, batch_axis=self._signature.batch_axis)
             raise error(f"{place}: shape [{got}] does not fit {wanted}", cure)
@@ -86,8 +86,8 @@ def shape_text(spec: TensorSpec, *, batch_axis: bool) -> str:
     return f"[{','.join(['batch'] * batch_axis + [str(dim) for dim in spec.dims])}]"
 
 
-def _misfit(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
-    """What is to be changed, or None where it fits."""
+def misfit(shape: Sequence[int], wanted: Sequence[int]) -> str | None:
+    """What is to be changed for `shape` to be `wanted`, where -1 is any length; None if it fits."""
     if len(shape) != len(wanted):
         return f"it wants {len(wanted)} axes"
     for axis, (length, limit) in enumerate(zip(shape, wanted, strict=True)):

@@ -12,7 +12,7 @@ from samovar.control.example import curl_line, infer_line
 from samovar.control.loads import Fault, cause_text
 from samovar.repository.sources import Key
 
-__all__ = ["Introduction", "failure_lines", "url"]
+__all__ = ["Introduction", "failure_lines", "place", "url"]
 
 _SHOWN_LINES = 10
 
@@ -39,8 +39,8 @@ class Introduction:
         if not serving and self.versions:
             return []
         http = self.addresses["http"]
-        place = f"unix:{http['path']}" if http["path"] is not None else url(http)
-        lines = [f"samovar serves {len(serving)} of {len(self.versions) + len(self.unlisted)} models at {place}"]
+        count = f"{len(serving)} of {len(self.versions) + len(self.unlisted)}"
+        lines = [f"samovar serves {count} models at {place(http)}"]
         for version in self.versions:
             lines += self._version(version)
         for source, cause in self.unlisted:
@@ -126,6 +126,11 @@ def _way_to_batch(specification: dict[str, Any]) -> str:
 
 def _key(version: dict[str, Any]) -> Key:
     return version["name"], version["version"]
+
+
+def place(http: Mapping[str, Any]) -> str:
+    """Where the HTTP door is: its URL, or `unix:/path`."""
+    return f"unix:{http['path']}" if http["path"] is not None else url(http)
 
 
 def url(http: Mapping[str, Any]) -> str:

@@ -5,9 +5,7 @@ declares, beside the file or inside the archive, and unknown otherwise.
 """
 
 import re
-import tomllib
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +139,8 @@ class TorchScriptModel:
 
 def _check_archive(path: Path) -> None:
     """Refuse what is no whole TorchScript archive, without torch. Raises TargetError."""
+    import zipfile  # for the engine, which only recognises, to do without; as tomllib below
+
     if not head(path).startswith(_ZIP):
         fault = foreign(path)
         if fault is None:
@@ -185,6 +185,8 @@ def _module(path: Path) -> tuple[Any, Declared]:
 
 
 def _settings(path: Path, text: str | bytes) -> Declared:
+    import tomllib
+
     where = f"in {_SETTINGS} inside of {path.name}"
     try:
         table = tomllib.loads(text if isinstance(text, str) else text.decode())
