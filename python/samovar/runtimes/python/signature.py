@@ -5,9 +5,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, get_origin, get_type_hints
 
+from samovar.codecs.annotations import EXAMPLE, one_array, tensor
 from samovar.config.declared import BATCH
 from samovar.errors import TargetError
-from samovar.runtimes.python.annotations import EXAMPLE, one_array, tensor
 from samovar.types import Datatype, Signature, TensorSpec
 
 __all__ = ["is_async", "keyword_names", "output_fields", "predict_of", "return_type", "signature_of"]
