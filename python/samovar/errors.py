@@ -7,6 +7,7 @@ SamovarError
 ├── InputError      what a caller gives cannot be sent
 ├── InvalidInputError   what a client sent is none that the model takes: for `predict` to raise
 ├── OutputError     a model returned what cannot be sent
+├── StepError       a call of another model failed
 ├── ServerError     the engine did not start, stop or answer as it should
 │   └── UnreachableError    no engine answers at an address
 └── RequestError    the engine refused a request, or the model failed on it
@@ -24,6 +25,7 @@ __all__ = [
     "RequestError",
     "SamovarError",
     "ServerError",
+    "StepError",
     "TargetError",
     "UnreachableError",
 ]
@@ -74,6 +76,19 @@ class InvalidInputError(SamovarError):
 
 class OutputError(SamovarError):
     """A model returned what cannot be sent."""
+
+
+class StepError(SamovarError):
+    """A call of another model failed: a step of what a service, or a model that uses others, does.
+
+    `model` is what was called, `code` the stable name of the fault, as in the errors that clients read.
+    """
+
+    def __init__(self, message: str, model: str, code: str) -> None:
+        super().__init__(f"step {model}.predict: {message}")
+        self.args = (message, model, code)  # what pickle and copy call the constructor with
+        self.model = model
+        self.code = code
 
 
 class ServerError(SamovarError):

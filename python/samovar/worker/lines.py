@@ -5,33 +5,14 @@ A line is `\x1e<request ids>\x1f<text>` while a call runs and plain otherwise; t
 
 import re
 import threading
-from contextvars import ContextVar
 from io import TextIOWrapper
 from typing import Any, Self, TextIO, cast
 
-from samovar.worker.channel import Call
+from samovar.context import TAG_END, TAG_START, Tag, running
 
 __all__ = ["Tag", "TaggedStream", "running"]
 
-_START, _END = "\x1e", "\x1f"
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
-
-
-class Tag:
-    """The call that runs in a context. It lets go of the call, and so of its inputs, when the call has ended."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call) -> None:
-        self.call: Call | None = call
-
-    def prefix(self) -> str:
-        """What stands before a line; nothing after the call."""
-        call = self.call
-        return f"{_START}{','.join(call.request_ids())}{_END}" if call is not None else ""
-
-
-running: ContextVar[Tag | None] = ContextVar("running", default=None)
 
 
 class TaggedStream:
@@ -62,8 +43,8 @@ class TaggedStream:
 
     def _tagged(self, line: str, prefix: str) -> str:
         starts, self._at_line_start = self._at_line_start, line.endswith("\n")
-        if starts and (prefix or line.startswith(_START)):  # user text must not pass for a tag
-            return (prefix or _START + _END) + line
+        if starts and (prefix or line.startswith(TAG_START)):  # user text must not pass for a tag
+            return (prefix or TAG_START + TAG_END) + line
         return line
 
     def __getattr__(self, name: str) -> Any:
