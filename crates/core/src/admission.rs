@@ -1,13 +1,16 @@
 //! Checks a request against the signature of its version before anything of it is queued.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use crate::clock::{NEVER, Nanos, nanos};
 use crate::config::VersionSpec;
 use crate::error::{Code, Error, echo, echo_shape};
-use crate::pending::Accepted;
-use crate::request::{InferRequest, Parameter, Parameters};
-use crate::tensor::{MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements};
+use crate::pending::{Accepted, HttpCall};
+use crate::request::{HttpRequest, InferRequest, Origin, Parameter, Parameters};
+use crate::tensor::{
+    Datatype, MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements,
+};
 
 /// Names and values of one request's parameters together.
 const MAX_PARAMETER_BYTES: usize = 64 << 10;
@@ -25,10 +28,12 @@ pub struct Admitted {
     pub start_by: Nanos,
     /// May it run twice?
     pub idempotent: bool,
+    /// It is part of an admitted request, and not refused for want of room.
+    pub is_admitted: bool,
 }
 
 /// Check `request` against `spec`. Errors: `invalid_input`, `unknown_output`.
-pub fn admit(spec: &VersionSpec, request: InferRequest) -> Result<Admitted, Error> {
+pub fn admit(spec: &Arc<VersionSpec>, request: InferRequest) -> Result<Admitted, Error> {
     check_outputs(spec, &request.outputs)?;
     check_parameters(spec, &request.parameters)?;
     let inputs = order_inputs(spec, request.inputs)?;
@@ -42,7 +47,7 @@ pub fn admit(spec: &VersionSpec, request: InferRequest) -> Result<Admitted, Erro
             tensor.datatype.hash(&mut hasher);
         }
     }
-    let timeout = request.timeout.unwrap_or_else(|| seconds(spec.options.request_timeout_s));
+    let timeout = request.timeout.unwrap_or_else(|| default_timeout(spec));
     let deadline = request.arrived.saturating_add(timeout);
     let queue_limit = request.queue_timeout.map_or(NEVER, |wait| request.arrived.saturating_add(wait));
     Ok(Admitted {
@@ -50,20 +55,62 @@ pub fn admit(spec: &VersionSpec, request: InferRequest) -> Result<Admitted, Erro
         bytes: inputs.iter().map(|tensor| tensor.data.len() as u64).sum(),
         start_by: deadline.min(queue_limit),
         idempotent: request.idempotent.unwrap_or(spec.options.idempotent),
+        is_admitted: request.origin.as_ref().is_some_and(|origin| origin.is_admitted),
         accepted: Accepted {
             id: request.id,
+            spec: Arc::clone(spec),
+            path: path_to(spec, request.origin.as_ref()),
+            method: String::new(),
+            http: None,
             inputs,
             rows: rows.unwrap_or(1),
             parameters: request.parameters,
             outputs: request.outputs,
             trace: request.trace,
             deadline,
+            timeout,
         },
     })
 }
 
-fn seconds(value: f64) -> Nanos {
-    std::time::Duration::try_from_secs_f64(value).map_or(NEVER, nanos)
+/// An HTTP request for the service of `spec`; what it holds is checked by the service.
+#[must_use]
+pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
+    let timeout = request.timeout.unwrap_or_else(|| default_timeout(spec));
+    let deadline = request.arrived.saturating_add(timeout);
+    let bytes = request.body.len() as u64;
+    let body = Tensor { datatype: Datatype::Uint8, shape: vec![bytes], data: request.body };
+    Admitted {
+        batch_key: 0,
+        bytes,
+        start_by: deadline,
+        // What has come of an open body is gone with the worker that read it.
+        idempotent: request.idempotent && request.is_whole,
+        is_admitted: false,
+        accepted: Accepted {
+            id: request.id,
+            spec: Arc::clone(spec),
+            path: path_to(spec, None),
+            method: String::new(),
+            http: Some(HttpCall { head: request.head.to_proto(), is_open: !request.is_whole }),
+            inputs: if bytes == 0 { Vec::new() } else { vec![body] },
+            rows: 1,
+            parameters: Vec::new(),
+            outputs: Vec::new(),
+            trace: request.trace,
+            deadline,
+            timeout,
+        },
+    }
+}
+
+fn path_to(spec: &VersionSpec, origin: Option<&Origin>) -> Arc<[Arc<str>]> {
+    let before = origin.map_or(&[][..], |origin| &origin.path);
+    before.iter().cloned().chain([Arc::from(spec.name.as_str())]).collect()
+}
+
+fn default_timeout(spec: &VersionSpec) -> Nanos {
+    std::time::Duration::try_from_secs_f64(spec.options.request_timeout_s).map_or(NEVER, nanos)
 }
 
 /// Parameters travel in the metadata of a call that many requests share, so none may fill it.

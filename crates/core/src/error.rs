@@ -70,6 +70,7 @@ catalogue! {
     PoisonItem "poison_item" "The worker died each time it ran this request.",
     ModelError "model_error" "The model raised an exception.",
     BadModelOutput "bad_model_output" "The model returned what does not fit its signature.",
+    CallCycle "call_cycle" "A model calls itself, directly or through others.",
     LoadFailed "load_failed" "A load that was asked for did not succeed.",
     Internal "internal" "A fault of the engine itself.",
 }

@@ -14,6 +14,7 @@ pub mod events;
 pub mod history;
 pub mod life;
 pub mod metrics;
+pub mod outlet;
 pub mod pending;
 pub mod queue;
 pub mod registry;

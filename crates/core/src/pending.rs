@@ -9,13 +9,15 @@ use tokio::sync::oneshot;
 
 use crate::channel::proto;
 use crate::clock::Nanos;
+use crate::config::VersionSpec;
 use crate::error::{Code, Error};
-use crate::request::{Parameter, Parameters};
+use crate::outlet::Outlet;
+use crate::request::{Parameter, Parameters, Piece};
 use crate::statistics::Stages;
 use crate::tensor::Tensor;
 
-/// The end of a request: its outputs in the order of the signature, or why there are none.
-pub type Answer = Result<Vec<Tensor>, Error>;
+/// The end of a request: its outputs, or what is left of them behind the pieces; or why there are none.
+pub type Answer = Result<Piece, Error>;
 
 /// Answers one caller. [`Responder::finish`] has an effect exactly once, whoever comes first: the worker's END, the
 /// deadline, or a death.
@@ -40,6 +42,14 @@ impl Responder {
 pub struct Accepted {
     /// Id for logs and errors.
     pub id: Arc<str>,
+    /// What it was checked against: the version that runs it, or a method of it.
+    pub spec: Arc<VersionSpec>,
+    /// The models whose calls led here, the one that is called last.
+    pub path: Arc<[Arc<str>]>,
+    /// Of a service: the method that takes the inputs; empty for a model.
+    pub method: String,
+    /// Of a service: the HTTP request, whose body, as far as it had come, is the one input.
+    pub http: Option<HttpCall>,
     /// Inputs in the order of the signature.
     pub inputs: Vec<Tensor>,
     /// Rows along the batch axis; 1 where there is none.
@@ -50,8 +60,19 @@ pub struct Accepted {
     pub outputs: Vec<String>,
     /// W3C traceparent.
     pub trace: Option<Arc<str>>,
-    /// Answered by this moment.
+    /// Answered by this moment; a stream has its first piece by then.
     pub deadline: Nanos,
+    /// Longest silence of a stream.
+    pub timeout: Nanos,
+}
+
+/// An HTTP request as a call carries it.
+#[derive(Debug)]
+pub struct HttpCall {
+    /// Its head.
+    pub head: proto::HttpRequest,
+    /// The rest of its body follows.
+    pub is_open: bool,
 }
 
 /// An accepted request on its way to its answer.
@@ -59,6 +80,8 @@ pub struct Accepted {
 pub struct Pending {
     /// What was accepted.
     pub accepted: Accepted,
+    /// Where its pieces go, if its answer comes in pieces.
+    pub outlet: Option<Outlet>,
     sent: AtomicU64,
     responder: Responder,
     parts: Mutex<Parts>,
@@ -83,12 +106,13 @@ pub struct Part {
 }
 
 impl Pending {
-    /// A request whose answer comes in `parts` pieces.
+    /// A request that is answered when `parts` items are, with an `outlet` if its answer comes in pieces.
     #[must_use]
-    pub fn new(accepted: Accepted, parts: usize) -> (Arc<Self>, oneshot::Receiver<Answer>) {
+    pub fn new(accepted: Accepted, parts: usize, outlet: Option<Outlet>) -> (Arc<Self>, oneshot::Receiver<Answer>) {
         let (responder, receiver) = Responder::new();
         let pending = Self {
             accepted,
+            outlet,
             sent: AtomicU64::new(0),
             responder,
             parts: Mutex::new(Parts {
@@ -105,6 +129,12 @@ impl Pending {
         self.responder.finish(Err(error))
     }
 
+    /// The last piece of a stream is there, or the only one.
+    pub fn end(&self, piece: Piece, stages: Stages) {
+        self.parts.lock().stages = stages;
+        self.responder.finish(Ok(piece));
+    }
+
     /// The outputs of one part are there, after `stages`; the last one answers the request.
     pub fn complete(&self, index: usize, outputs: Vec<Tensor>, stages: Stages) {
         let mut parts = self.parts.lock();
@@ -115,7 +145,7 @@ impl Pending {
         if parts.missing == 0 {
             let pieces: Vec<_> = parts.outputs.iter_mut().filter_map(Option::take).collect();
             drop(parts);
-            self.responder.finish(join(pieces));
+            self.responder.finish(join(pieces).map(|tensors| Piece { head: None, tensors }));
         }
     }
 
@@ -162,8 +192,8 @@ fn parameter(value: &Parameter) -> proto::Parameter {
     proto::Parameter { value: Some(value) }
 }
 
-/// The outputs of all parts, rows behind rows.
-fn join(mut pieces: Vec<Vec<Tensor>>) -> Answer {
+/// The outputs of all parts, rows behind rows. Errors: `bad_model_output` where they do not fit together.
+pub fn join(mut pieces: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, Error> {
     if pieces.len() == 1 {
         return Ok(pieces.swap_remove(0));
     }
@@ -203,12 +233,17 @@ mod tests {
     fn accepted() -> Accepted {
         Accepted {
             id: "r".into(),
+            spec: Arc::new(VersionSpec::undescribed("m".into(), "1".into())),
+            path: ["m".into()].into(),
+            method: String::new(),
+            http: None,
             inputs: Vec::new(),
             rows: 3,
             parameters: Vec::new(),
             outputs: Vec::new(),
             trace: None,
             deadline: 9,
+            timeout: 9,
         }
     }
 
@@ -218,20 +253,20 @@ mod tests {
 
     #[test]
     fn parts_are_joined_in_order_whenever_they_come() {
-        let (pending, mut receiver) = Pending::new(accepted(), 2);
+        let (pending, mut receiver) = Pending::new(accepted(), 2, None);
         let stages = |queue, compute| Stages { queue, compute, ..Stages::default() };
         pending.complete(1, tensor(b"c"), stages(5, 1));
         pending.complete(1, tensor(b"x"), stages(9, 9));
         assert!(receiver.try_recv().is_err());
         pending.complete(0, tensor(b"ab"), stages(2, 3));
         assert_eq!(pending.stages(), stages(5, 3));
-        let outputs = receiver.try_recv().unwrap().unwrap();
+        let outputs = receiver.try_recv().unwrap().unwrap().tensors;
         assert_eq!((outputs[0].shape.as_slice(), outputs[0].data.as_ref()), ([3].as_slice(), b"abc".as_slice()));
     }
 
     #[test]
     fn the_first_end_wins() {
-        let (pending, mut receiver) = Pending::new(accepted(), 1);
+        let (pending, mut receiver) = Pending::new(accepted(), 1, None);
         assert!(pending.fail(Error::new(Code::DeadlineExceeded, "late")));
         pending.complete(0, tensor(b"a"), Stages::default());
         assert!(!pending.fail(Error::new(Code::Internal, "again")));

@@ -1,6 +1,6 @@
 //! Which versions exist, which of them gets a request, and how one takes over from another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::life::{Cause, State};
 use crate::metrics::{Metrics, VersionGauges};
 use crate::report::VersionReport;
+use crate::version::steps::Directory;
 use crate::version::{Version, not_ready, unloaded};
 use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
@@ -25,6 +26,9 @@ use crate::workers::spawn::Worker;
 
 /// How long a version that was replaced stays open; between looking it up and reaching it a request never waits.
 const LATECOMERS: Duration = Duration::from_millis(500);
+
+/// How far down it is looked whether what a version calls is ready; calls in a circle are refused before they are served.
+const MAX_DEPTH: usize = 16;
 
 /// One model to requests.
 #[derive(Clone, Debug)]
@@ -41,9 +45,23 @@ struct Routes {
 pub struct Deployed {
     /// The version.
     pub version: Arc<Version>,
+    /// Its methods that are models to clients, if it is a service.
+    methods: Vec<Arc<Version>>,
     stop: watch::Sender<bool>,
     /// The instances' tasks.
     crew: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Deployed {
+    fn new(version: Arc<Version>, stop: watch::Sender<bool>) -> Self {
+        Self { methods: version.methods(), version, stop, crew: Mutex::default() }
+    }
+
+    /// The version itself, or its method of this name.
+    fn named(&self, method: Option<&str>) -> Option<&Arc<Version>> {
+        let Some(method) = method else { return Some(&self.version) };
+        self.methods.iter().find(|version| version.name.rsplit_once('.').is_some_and(|(_, name)| name == method))
+    }
 }
 
 /// Every version that the engine knows.
@@ -89,14 +107,14 @@ impl Registry {
     }
 
     /// The version that gets a request: the named one, else of those that serve the highest integer, else `default`,
-    /// else the last deployed.
+    /// else the last deployed. `<service>.<method>` is a model too.
     pub fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
         let routes = self.routes.load();
-        let model_routes = routes.get(model).ok_or_else(|| unknown(model))?;
-        let Some(name) = version else { return Ok(Arc::clone(&model_routes.chosen.version)) };
-        let versions = &model_routes.versions;
-        versions.get(name).map(|deployed| Arc::clone(&deployed.version)).ok_or_else(|| {
-            let known: Vec<_> = versions.keys().map(String::as_str).collect();
+        let (of_model, method) = lookup(&routes, model)?;
+        let Some(name) = version else { return of_model.chosen.named(method).cloned().ok_or_else(|| unknown(model)) };
+        let found = of_model.versions.get(name).and_then(|deployed| deployed.named(method));
+        found.cloned().ok_or_else(|| {
+            let known: Vec<_> = of_model.versions.keys().map(String::as_str).collect();
             let text = format!("model {model:?} has no version {:?}; it has {}", echo(name), known.join(", "));
             Error::new(Code::UnknownVersion, text)
         })
@@ -105,8 +123,24 @@ impl Registry {
     /// Every version of a model.
     pub fn find_all(&self, model: &str) -> Result<Vec<Arc<Version>>, Error> {
         let routes = self.routes.load();
-        let versions = &routes.get(model).ok_or_else(|| unknown(model))?.versions;
-        Ok(versions.values().map(|deployed| Arc::clone(&deployed.version)).collect())
+        let (of_model, method) = lookup(&routes, model)?;
+        Ok(of_model.versions.values().filter_map(|deployed| deployed.named(method)).cloned().collect())
+    }
+
+    /// Would a request to this version succeed now? What it calls must be ready too. The error says why not.
+    pub fn ready(&self, version: &Arc<Version>) -> Result<(), Error> {
+        self.ready_below(version, MAX_DEPTH)
+    }
+
+    fn ready_below(&self, version: &Arc<Version>, depth: usize) -> Result<(), Error> {
+        version.ready()?;
+        for name in version.spec.uses.iter().filter(|_| depth > 0) {
+            self.ready_below(&self.find(name, None)?, depth - 1).map_err(|mut error| {
+                error.message = format!("model {:?} calls {name:?}: {}", version.name, error.message);
+                error
+            })?;
+        }
+        Ok(())
     }
 
     /// Every version.
@@ -115,13 +149,31 @@ impl Registry {
         self.deployed().iter().map(|deployed| Arc::clone(&deployed.version)).collect()
     }
 
+    /// Every version that is a model to clients: no service, but the methods of services that take tensors.
+    #[must_use]
+    pub fn models(&self) -> Vec<Arc<Version>> {
+        let of = |deployed: &Arc<Deployed>| match deployed.version.spec.service {
+            Some(_) => deployed.methods.clone(),
+            None => vec![Arc::clone(&deployed.version)],
+        };
+        self.deployed().iter().flat_map(of).collect()
+    }
+
+    /// The services that new requests get.
+    #[must_use]
+    pub fn services(&self) -> Vec<Arc<Version>> {
+        let routes = self.routes.load();
+        let chosen = routes.values().map(|routes| &routes.chosen.version);
+        chosen.filter(|version| version.spec.service.is_some()).cloned().collect()
+    }
+
     /// Names of the versions of a model, but those that leave or have left.
     #[must_use]
     pub fn version_names(&self, model: &str) -> Vec<String> {
         let has_left = |state| matches!(state, State::Draining | State::Unloaded);
         let is_there = |deployed: &Deployed| !has_left(deployed.version.life.lock().state());
         let routes = self.routes.load();
-        let versions = routes.get(model).into_iter().flat_map(|routes| &routes.versions);
+        let versions = lookup(&routes, model).into_iter().flat_map(|(routes, _)| &routes.versions);
         versions.filter(|(_, deployed)| is_there(deployed)).map(|(name, _)| name.clone()).collect()
     }
 
@@ -152,11 +204,12 @@ impl Registry {
         let version = self.version(serial, spec);
         let (stop, stopped) = watch::channel(false);
         let mut incoming = self.incoming.lock();
-        let deployed = Arc::new(Deployed { version: Arc::clone(&version), stop, crew: Mutex::default() });
+        let deployed = Arc::new(Deployed::new(Arc::clone(&version), stop));
         let crew = Arc::new(Crew {
             version: Arc::clone(&version),
             pool: Arc::clone(&self.pool),
             observer: Arc::clone(self) as Arc<dyn Observer>,
+            directory: Arc::clone(self) as Arc<dyn Directory>,
             stop: stopped,
             given_up: 0.into(),
             untried: instances.into(),
@@ -186,7 +239,7 @@ impl Registry {
         version.enter(State::Failed, &message, Some(cause));
         let _changes = self.incoming.lock();
         if self.serving(&version).is_none_or(|old| !old.version.is_any_up()) {
-            self.install(Arc::new(Deployed { version, stop: watch::channel(false).0, crew: Mutex::default() }));
+            self.install(Arc::new(Deployed::new(version, watch::channel(false).0)));
         }
     }
 
@@ -208,21 +261,27 @@ impl Registry {
         !meant.is_empty()
     }
 
-    /// End every version, after what waits and runs in them, or at `deadline`.
+    /// End every version, after what waits and runs in them, or at `deadline`: what calls others before those.
     pub async fn end_all(self: &Arc<Self>, deadline: Instant) {
         let mut all = self.deployed();
         all.append(&mut self.incoming.lock());
         all.retain(|deployed| deployed.version.life.lock().state() != State::Unloaded);
-        let mut ends = JoinSet::new();
-        for deployed in all {
+        for deployed in &all {
             if deployed.version.enter(State::Draining, "draining", None) {
                 self.announce(&deployed.version);
             }
-            let registry = Arc::clone(self);
-            ends.spawn(async move { registry.end(&deployed, deadline, shutting_down()).await });
+            deployed.version.close(shutting_down(), false);
+        }
+        while !all.is_empty() {
+            let mut ends = JoinSet::new();
+            for deployed in next_to_end(&mut all) {
+                let registry = Arc::clone(self);
+                ends.spawn(async move { registry.end(&deployed, deadline, shutting_down()).await });
+            }
+            while ends.join_next().await.is_some() {}
         }
         let mut behind = std::mem::take(&mut *self.endings.lock());
-        while ends.join_next().await.is_some() || behind.join_next().await.is_some() {}
+        while behind.join_next().await.is_some() {}
     }
 
     fn version(&self, serial: u64, spec: VersionSpec) -> Arc<Version> {
@@ -310,6 +369,12 @@ impl Registry {
     }
 }
 
+impl Directory for Registry {
+    fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
+        Registry::find(self, model, version)
+    }
+}
+
 impl Observer for Registry {
     fn changed(&self, version: &Arc<Version>) {
         let state = version.life.lock().state();
@@ -335,6 +400,30 @@ async fn replace(over: &Deployed, drain_timeout: Duration) {
     if let Some(mut crew) = crew {
         while crew.join_next().await.is_some() {}
     }
+}
+
+/// Those of `all` that none of the others calls; where they call each other in a circle, all.
+fn next_to_end(all: &mut Vec<Arc<Deployed>>) -> Vec<Arc<Deployed>> {
+    let used: BTreeSet<_> = all.iter().flat_map(|deployed| deployed.version.spec.uses.clone()).collect();
+    let is_used = |deployed: &Arc<Deployed>| {
+        let own = &deployed.version.name;
+        used.iter().any(|name| **name == **own || name.strip_prefix(&**own).is_some_and(|rest| rest.starts_with('.')))
+    };
+    let free: Vec<_> = all.extract_if(.., |deployed| !is_used(deployed)).collect();
+    if free.is_empty() { std::mem::take(all) } else { free }
+}
+
+/// The routes of a model, or of the service of `<service>.<method>` with the method.
+fn lookup<'r, 'm>(
+    routes: &'r BTreeMap<String, Routes>,
+    model: &'m str,
+) -> Result<(&'r Routes, Option<&'m str>), Error> {
+    if let Some(found) = routes.get(model) {
+        return Ok((found, None));
+    }
+    let split = model.rsplit_once('.');
+    let of_service = split.and_then(|(service, method)| Some((routes.get(service)?, Some(method))));
+    of_service.filter(|(routes, method)| routes.chosen.named(*method).is_some()).ok_or_else(|| unknown(model))
 }
 
 fn unknown(model: &str) -> Error {
@@ -377,7 +466,7 @@ mod tests {
         let spec = VersionSpec::undescribed("m".into(), version.into());
         let version = Version::new(serial, spec, Arc::default(), Arc::default(), ExposeErrors::Id);
         version.enter(state, "", None);
-        Arc::new(Deployed { version, stop: watch::channel(false).0, crew: Mutex::default() })
+        Arc::new(Deployed::new(version, watch::channel(false).0))
     }
 
     #[tokio::test]

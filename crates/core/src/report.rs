@@ -52,7 +52,7 @@ impl Version {
     #[must_use]
     pub fn report(&self) -> VersionReport {
         let VersionSpec { name, version, runtime, source, inputs, outputs, batch_axis, options, .. } =
-            self.spec.clone();
+            VersionSpec::clone(&self.spec);
         let instances = self.gauges().pids.into_iter().map(|(index, pid)| InstanceReport { index, pid }).collect();
         let life = self.life.lock();
         VersionReport {

@@ -129,6 +129,8 @@ struct Running<R> {
     items: Arc<[Item<R>]>,
     /// Items that nobody waits for any more.
     gone: usize,
+    /// A piece of the answer is with the caller: it cannot be taken back by running again.
+    has_streamed: bool,
 }
 
 /// Queue, instances and calls of one version.
@@ -137,6 +139,8 @@ pub struct Scheduler<R> {
     policy: Policy,
     limits: Limits,
     concurrency: usize,
+    /// A full instance gets its next call ahead; not where a call waits for others, which would wait behind it.
+    prefetches: bool,
     queue: Queue<R>,
     instances: Vec<Instance>,
     calls: HashMap<CallId, Running<R>>,
@@ -157,6 +161,7 @@ impl<R: Clone> Scheduler<R> {
             policy,
             limits,
             concurrency,
+            prefetches: true,
             queue: Queue::default(),
             instances: vec![Instance::default(); instances],
             calls: HashMap::new(),
@@ -166,6 +171,12 @@ impl<R: Clone> Scheduler<R> {
             next_item: 0,
             next_call: 1,
         }
+    }
+
+    /// The same, but no instance gets a call before it has a free slot for it.
+    #[must_use]
+    pub fn without_prefetch(self) -> Self {
+        Self { prefetches: false, ..self }
     }
 
     /// Items waiting.
@@ -236,7 +247,8 @@ impl<R: Clone> Scheduler<R> {
         }
         let items: Arc<[Item<R>]> = items.into();
         self.instances[instance].calls.push(call);
-        self.calls.insert(call, Running { instance, assigned: now, items: Arc::clone(&items), gone: 0 });
+        self.calls
+            .insert(call, Running { instance, assigned: now, items: Arc::clone(&items), gone: 0, has_streamed: false });
         Some(Assignment { call, instance, items })
     }
 
@@ -253,6 +265,29 @@ impl<R: Clone> Scheduler<R> {
             expired.extend(self.leave(id));
         }
         expired
+    }
+
+    /// A piece of the answer to a call has come from `instance`; its items, `None` for a call that is not known. From now
+    /// on it does not run again.
+    pub fn piece(&mut self, instance: usize, call: CallId) -> Option<Arc<[Item<R>]>> {
+        let running = self.calls.get_mut(&call).filter(|running| running.instance == instance)?;
+        running.has_streamed = true;
+        Some(Arc::clone(&running.items))
+    }
+
+    /// The items of a call that `instance` runs and somebody waits for, and whether a piece of the answer has come.
+    #[must_use]
+    pub fn awaited(&self, instance: usize, call: CallId) -> Option<(Arc<[Item<R>]>, bool)> {
+        let running = self.calls.get(&call).filter(|running| running.instance == instance)?;
+        let is_awaited = running.gone < running.items.len();
+        is_awaited.then(|| (Arc::clone(&running.items), running.has_streamed))
+    }
+
+    /// Give an item that runs another deadline.
+    pub fn prolong(&mut self, id: ItemId, deadline: Nanos) {
+        if let Some(place @ Place::InCall { .. }) = self.live.get(&id).map(|live| live.place) {
+            self.place(id, place, deadline);
+        }
     }
 
     /// Forget an item that nobody waits for; `None` if it has ended.
@@ -324,7 +359,7 @@ impl<R: Clone> Scheduler<R> {
             if started.contains(&call) {
                 lost.is_charged_to_item |=
                     started.len() == 1 && running.items.len() == 1 && running.items[0].deaths > 0;
-                self.rerun_one_by_one(&running.items, &mut lost);
+                self.rerun_one_by_one(&running, &mut lost);
             } else {
                 self.return_to_queue(&running.items);
             }
@@ -358,7 +393,7 @@ impl<R: Clone> Scheduler<R> {
             .min_by_key(|(_, i)| i.calls.len())?;
         match instance.calls.len() {
             load if load < self.concurrency => Some((index, Slot::Free)),
-            load if load == self.concurrency => Some((index, Slot::Prefetch)),
+            load if load == self.concurrency && self.prefetches => Some((index, Slot::Prefetch)),
             _ => None,
         }
     }
@@ -423,10 +458,10 @@ impl<R: Clone> Scheduler<R> {
         self.wait_as_group(first);
     }
 
-    fn rerun_one_by_one(&mut self, items: &[Item<R>], lost: &mut Lost<R>) {
-        for mut item in self.still_live(items).into_iter().rev() {
+    fn rerun_one_by_one(&mut self, running: &Running<R>, lost: &mut Lost<R>) {
+        for mut item in self.still_live(&running.items).into_iter().rev() {
             item.deaths += 1;
-            if !item.idempotent {
+            if !item.idempotent || running.has_streamed {
                 self.forget(item.id);
                 lost.lost.push(item);
             } else if item.deaths >= MAX_DEATHS {

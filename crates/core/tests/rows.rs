@@ -1,6 +1,8 @@
 //! Rows of many callers, joined, split and joined again: everybody gets back what is theirs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use samovar_core::admission::{Admitted, admit};
@@ -14,7 +16,7 @@ use samovar_core::statistics::Stages;
 use samovar_core::tensor::{Datatype, NamedTensor, Tensor, byte_size, count_bytes_elements, elements};
 use tokio::sync::oneshot;
 
-fn spec(dims: &[(Datatype, &[i64])]) -> VersionSpec {
+fn spec(dims: &[(Datatype, &[i64])]) -> Arc<VersionSpec> {
     let tensor = |(index, (datatype, dims)): (usize, &(Datatype, &[i64]))| serde_json::json!({ "name": format!("t{index}"), "datatype": datatype, "dims": dims });
     let tensors: Vec<_> = dims.iter().enumerate().map(tensor).collect();
     serde_json::from_value(serde_json::json!({
@@ -25,8 +27,10 @@ fn spec(dims: &[(Datatype, &[i64])]) -> VersionSpec {
             "idempotent": true,
             "writable_inputs": false, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "max_queue_items": 10,
             "max_queue_bytes": 1000
-        }
+        },
+        "streams": false, "uses": [], "service": null
     }))
+    .map(Arc::new)
     .unwrap()
 }
 
@@ -44,6 +48,7 @@ fn request(inputs: Vec<Tensor>) -> InferRequest {
         idempotent: None,
         trace: None,
         arrived: 0,
+        origin: None,
     }
 }
 
@@ -66,7 +71,7 @@ fn inputs(mark: u8, rows: u64, width: u64, lengths: &[usize]) -> Vec<Tensor> {
 fn items(admitted: Admitted, max_rows: u64) -> (Vec<Item<Part>>, oneshot::Receiver<Answer>) {
     let rows = admitted.accepted.rows;
     let parts = rows.div_ceil(max_rows).max(1) as usize;
-    let (pending, receiver) = Pending::new(admitted.accepted, parts);
+    let (pending, receiver) = Pending::new(admitted.accepted, parts, None);
     let item = |index: usize| {
         let first_row = index as u64 * max_rows;
         Item {
@@ -130,7 +135,7 @@ proptest! {
             run(&spec, &batch);
         }
         for (sent, mut receiver) in callers {
-            prop_assert_eq!(receiver.try_recv().expect("one answer").unwrap(), sent);
+            prop_assert_eq!(receiver.try_recv().expect("one answer").unwrap().tensors, sent);
         }
     }
 

@@ -32,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use super::engine::{Engine, check_settings, check_version};
     #[pymodule_export]
-    use super::worker::{Ask, Call, WorkerChannel};
+    use super::worker::{Ask, Call, Step, WorkerChannel};
     #[pymodule_export]
     use super::{error_codes, error_statuses};
 

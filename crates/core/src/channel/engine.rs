@@ -16,16 +16,20 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::oneshot;
 
-use super::frame::{BadFrame, Descriptor, FLAG_FAILED, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, bad};
+use super::frame::{
+    BadFrame, Descriptor, FLAG_FAILED, FLAG_LAST, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, STEP, bad,
+};
+use super::inflow::{Inflows, News};
 use super::inline::InlineTransport;
 use super::outbox::Outbox;
 use super::proto;
 use super::shm::ShmTransport;
 use super::socket::{self, Outgoing};
-use super::transport::{Fetched, OutCall, Signature, Transport, decode};
+use super::transport::{Fetched, Gather, Message, OutCall, Signature, Transport, decode, tensor_limit};
 use super::{FEATURE_SHM, FORMAT_VERSION};
 use crate::clock::Nanos;
 use crate::config::TransportKind;
+use crate::request::{Piece, ResponseHead};
 use crate::tensor::Tensor;
 
 /// How long the socket of a dead worker is read on.
@@ -38,14 +42,38 @@ pub struct EndFrame {
     pub call: u64,
     /// When the worker began it, by the worker's word.
     pub began: Nanos,
-    /// Outputs in the order of the signature, lengths checked against shapes; or what went wrong.
-    pub result: Result<Vec<Tensor>, proto::Failure>,
+    /// What is left of its answer: outputs in the order of the signature, lengths checked against shapes; or what went
+    /// wrong.
+    pub result: Result<Piece, proto::Failure>,
 }
 
-/// Who is told of ended calls.
+/// A worker calls another model.
+#[derive(Debug)]
+pub struct StepFrame {
+    /// Its number, of the worker's counting.
+    pub number: u64,
+    /// What is called, and on whose behalf.
+    pub target: proto::Target,
+    /// Inputs by the names in `target`.
+    pub inputs: Vec<Tensor>,
+}
+
+/// Who is told what a worker does. An error is a bad frame: it ends the worker.
 pub trait Sink: Send + Sync + std::fmt::Debug {
-    /// A call came back. An error is a bad frame: it ends the worker.
+    /// A piece of the answer to a call, in order; more may follow.
+    fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame>;
+    /// A call came back.
     fn ended(&self, end: EndFrame) -> Result<(), BadFrame>;
+    /// The worker takes so many more pieces of a call's request body, or of the answer to a call of its own.
+    fn credited(&self, call: u64, pieces: u32) -> Result<(), BadFrame>;
+    /// The worker calls another model.
+    fn called(&self, step: StepFrame) -> Result<(), BadFrame>;
+    /// The worker no longer waits for a call of its own.
+    fn dropped(&self, step: u64);
+    /// Nobody waits for a call of the engine any more.
+    fn abandoned(&self, call: u64);
+    /// Nothing more comes from the worker.
+    fn closed(&self);
 }
 
 /// The engine's end of one worker's channel.
@@ -57,6 +85,8 @@ pub struct Link {
     asks: Mutex<Option<HashMap<u64, oneshot::Sender<proto::Tell>>>>,
     next_ask: AtomicU64,
     attached: OnceLock<(Arc<dyn Sink>, Signature)>,
+    /// Answers that come in pieces.
+    inflows: Mutex<Inflows>,
 }
 
 /// What [`Link::run`] reads from.
@@ -89,6 +119,7 @@ impl Link {
             asks: Mutex::new(Some(HashMap::new())),
             next_ask: AtomicU64::new(1),
             attached: OnceLock::new(),
+            inflows: Mutex::default(),
         };
         Ok((Arc::new(link), Inbound { socket: read, ring }))
     }
@@ -123,7 +154,44 @@ impl Link {
 
     /// Tell the worker that nobody waits for a call any more.
     pub fn cancel(&self, call: u64) {
+        if let Some((sink, _)) = self.attached.get() {
+            sink.abandoned(call);
+        }
         self.outbox.send(Outgoing::bare(Descriptor::new(Kind::Cancel, call)));
+    }
+
+    /// Let the worker send one more piece of a call's answer.
+    pub fn credit(&self, call: u64) {
+        if self.inflows.lock().credit(call) {
+            let mut descriptor = Descriptor::new(Kind::Credit, call);
+            descriptor.rows = 1;
+            self.transport.send_bare(&self.outbox, &descriptor);
+        }
+    }
+
+    /// Send a piece of a call's request body, or of the answer to a worker's call.
+    pub fn part(&self, piece: OutPiece<'_>, is_last: bool) -> Result<(), BadFrame> {
+        let mut descriptor = Descriptor::new(Kind::Part, piece.call);
+        descriptor.sequence = piece.sequence;
+        descriptor.flags = if is_last { FLAG_LAST } else { 0 };
+        let message = proto::Part { names: piece.names.to_vec(), ..proto::Part::default() };
+        self.transport.send(&self.outbox, descriptor, Message::Part(message), piece.tensors)
+    }
+
+    /// Answer a worker's call with its outputs.
+    pub fn finish(&self, piece: OutPiece<'_>) -> Result<(), BadFrame> {
+        let mut descriptor = Descriptor::new(Kind::End, piece.call);
+        descriptor.sequence = piece.sequence;
+        let message = proto::End { names: piece.names.to_vec(), ..proto::End::default() };
+        self.transport.send(&self.outbox, descriptor, Message::End(message), piece.tensors)
+    }
+
+    /// Answer a worker's call with what went wrong after `parts` pieces.
+    pub fn fail(&self, step: u64, parts: u32, failure: proto::Failure) -> Result<(), BadFrame> {
+        let mut descriptor = Descriptor::new(Kind::End, step);
+        (descriptor.sequence, descriptor.flags) = (parts, FLAG_FAILED);
+        let message = proto::End { failure: Some(failure), ..proto::End::default() };
+        self.transport.send(&self.outbox, descriptor, Message::End(message), &[])
     }
 
     /// Tell the worker to end by itself.
@@ -157,6 +225,9 @@ impl Link {
             _ => outcome,
         };
         *self.asks.lock() = None;
+        if let Some((sink, _)) = self.attached.get() {
+            sink.closed();
+        }
         outcome
     }
 
@@ -185,14 +256,24 @@ impl Link {
 
     fn handle_shm(&self, descriptor: &Descriptor) -> Result<(), BadFrame> {
         match descriptor.kind {
-            Kind::End => {
-                let Some((_, signature)) = self.attached.get() else { return bad("END before any load") };
+            Kind::End | Kind::Part | Kind::Call => {
+                let (_, signature) = self.attached(descriptor.kind)?;
                 let fetched = Arc::clone(&self.transport).fetch(&self.outbox, descriptor, signature)?;
-                self.end(descriptor, fetched)
+                self.arrived(descriptor, fetched)
             }
             Kind::Release => self.transport.released(&self.outbox, descriptor),
-            kind => bad(format!("{kind:?} in the ring")),
+            Kind::Credit => self.attached(descriptor.kind)?.0.credited(descriptor.call, descriptor.rows),
+            Kind::Cancel => {
+                self.attached(descriptor.kind)?.0.dropped(descriptor.call);
+                Ok(())
+            }
+            kind => bad(format!("{kind:?} from a worker")),
         }
+    }
+
+    /// Whoever is told; a worker that nothing has been loaded into has nothing to say.
+    fn attached(&self, kind: Kind) -> Result<&(Arc<dyn Sink>, Signature), BadFrame> {
+        self.attached.get().map_or_else(|| bad(format!("{kind:?} before any load")), Ok)
     }
 
     async fn read_socket(&self, stream: &mut OwnedReadHalf) -> Result<(), BadFrame> {
@@ -222,27 +303,82 @@ impl Link {
                 Ok(())
             }
             Kind::Segment => self.transport.segment(&self.outbox, &decode::<proto::Segment>(metadata)?),
-            Kind::Release => self.transport.released(&self.outbox, descriptor),
-            Kind::End if descriptor.segment != 0 => self.handle_shm(descriptor),
-            Kind::End => {
-                let Some((_, signature)) = self.attached.get() else { return bad("END before any load") };
-                let fetched = read_inline_end(stream, descriptor, metadata, signature).await?;
-                self.end(descriptor, fetched)
+            Kind::End | Kind::Part | Kind::Call if descriptor.segment == 0 => {
+                let (_, signature) = self.attached(descriptor.kind)?;
+                let fetched = read_inline(stream, descriptor, metadata, signature).await?;
+                self.arrived(descriptor, fetched)
             }
-            kind => bad(format!("{kind:?} from a worker")),
+            _ => self.handle_shm(descriptor),
         }
     }
 
-    fn end(&self, descriptor: &Descriptor, fetched: Fetched) -> Result<(), BadFrame> {
-        let Some((sink, _)) = self.attached.get() else { return bad("END before any load") };
-        self.transport.ended(&self.outbox, descriptor.call, descriptor.has(FLAG_RELEASED));
-        let result = match fetched.end.failure {
+    /// A frame with tensors is there as a whole.
+    fn arrived(&self, descriptor: &Descriptor, fetched: Fetched) -> Result<(), BadFrame> {
+        let (sink, _) = self.attached(descriptor.kind)?;
+        let (call, tensors) = (descriptor.call, fetched.tensors);
+        match fetched.message {
+            Message::Call(message) => sink.called(step(call, message, tensors)?),
+            Message::Part(part) => {
+                let piece = Piece { head: part.http.map(ResponseHead::from_proto), tensors };
+                let news = self.inflows.lock().part(descriptor, piece)?;
+                self.tell(&**sink, call, news)
+            }
+            Message::End(message) => {
+                let end = self.end_frame(descriptor, message, tensors)?;
+                let news = self.inflows.lock().end(descriptor.sequence, end)?;
+                self.tell(&**sink, call, news)
+            }
+        }
+    }
+
+    /// Pass on what has become complete; the end of a call frees what it had.
+    fn tell(&self, sink: &dyn Sink, call: u64, news: News) -> Result<(), BadFrame> {
+        for piece in news.pieces {
+            sink.part(call, piece)?;
+        }
+        let Some((end, is_released)) = news.end else { return Ok(()) };
+        self.transport.ended(&self.outbox, call, is_released);
+        sink.ended(end)
+    }
+
+    fn end_frame(
+        &self,
+        descriptor: &Descriptor,
+        message: proto::End,
+        tensors: Vec<Tensor>,
+    ) -> Result<(EndFrame, bool), BadFrame> {
+        let result = match message.failure {
             Some(failure) if descriptor.has(FLAG_FAILED) => Err(failure),
-            None if !descriptor.has(FLAG_FAILED) => Ok(fetched.outputs),
+            None if !descriptor.has(FLAG_FAILED) => {
+                Ok(Piece { head: message.http.map(ResponseHead::from_proto), tensors })
+            }
             _ => return bad("END whose flag and failure disagree"),
         };
-        sink.ended(EndFrame { call: descriptor.call, began: descriptor.deadline, result })
+        Ok((EndFrame { call: descriptor.call, began: descriptor.deadline, result }, descriptor.has(FLAG_RELEASED)))
     }
+}
+
+/// A piece that the engine sends, and its place in its stream.
+#[derive(Clone, Copy, Debug)]
+pub struct OutPiece<'a> {
+    /// The call that it belongs to.
+    pub call: u64,
+    /// Pieces before it.
+    pub sequence: u32,
+    /// Names of the outputs; none for a request body.
+    pub names: &'a [String],
+    /// The outputs, or the bytes of a body.
+    pub tensors: &'a [Gather],
+}
+
+fn step(number: u64, message: proto::Call, inputs: Vec<Tensor>) -> Result<StepFrame, BadFrame> {
+    let Some(target) = message.target.filter(|_| number & STEP != 0) else {
+        return bad("a CALL from a worker needs a target and a number of its own");
+    };
+    if target.names.len() != inputs.len() {
+        return bad(format!("{} names for {} inputs", target.names.len(), inputs.len()));
+    }
+    Ok(StepFrame { number, target, inputs })
 }
 
 /// The worker died before it answered.
@@ -261,28 +397,29 @@ fn check_hello(hello: &proto::Hello) -> Result<(), BadFrame> {
     bad(format!("the worker speaks format {}, the engine {FORMAT_VERSION}; install one samovar in both", hello.version))
 }
 
-async fn read_inline_end(
+async fn read_inline(
     stream: &mut OwnedReadHalf,
     descriptor: &Descriptor,
     metadata: &[u8],
     signature: &Signature,
 ) -> Result<Fetched, BadFrame> {
-    let end = decode::<proto::End>(metadata)?;
-    if usize::from(descriptor.tensor_count) != end.tensors.len() || descriptor.has(FLAG_TENSOR) {
-        return bad("an END on the socket lists its tensors in the metadata");
+    let message = Message::decode(descriptor.kind, metadata)?;
+    let listed = message.tensors();
+    if usize::from(descriptor.tensor_count) != listed.len() || descriptor.has(FLAG_TENSOR) {
+        return bad("a frame on the socket lists its tensors in the metadata");
     }
-    if end.tensors.len() > signature.outputs.len() {
-        return bad(format!("{} outputs, the signature has {}", end.tensors.len(), signature.outputs.len()));
+    if listed.len() > tensor_limit(descriptor.kind, signature) {
+        return bad(format!("{} tensors, more than {:?} may have", listed.len(), descriptor.kind));
     }
-    let mut outputs = Vec::with_capacity(end.tensors.len());
-    for tensor in &end.tensors {
+    let mut tensors = Vec::with_capacity(listed.len());
+    for tensor in listed {
         let reference = Reference::check(tensor)?;
         if reference.place.is_some() {
             return bad("a shared-memory tensor on the inline transport");
         }
         let data = socket::read_long(stream, reference.length).await.or_else(|error| bad(error.to_string()))?;
         reference.check_content(&data)?;
-        outputs.push(Tensor { datatype: reference.datatype, shape: reference.shape, data: data.into() });
+        tensors.push(Tensor { datatype: reference.datatype, shape: reference.shape, data: data.into() });
     }
-    Ok(Fetched { end, outputs })
+    Ok(Fetched { message, tensors })
 }

@@ -67,7 +67,14 @@ pub const FLAG_TENSOR: u8 = 1;
 pub const FLAG_RELEASED: u8 = 2;
 /// Flag of END: the call failed; the metadata says how.
 pub const FLAG_FAILED: u8 = 4;
-const ALL_FLAGS: u8 = FLAG_TENSOR | FLAG_RELEASED | FLAG_FAILED;
+/// Flag of PART: nothing follows it in its direction.
+pub const FLAG_LAST: u8 = 8;
+const ALL_FLAGS: u8 = FLAG_TENSOR | FLAG_RELEASED | FLAG_FAILED | FLAG_LAST;
+
+/// The bit by which a worker's calls differ from the engine's: each side counts its own.
+pub const STEP: u64 = 1 << 63;
+/// Pieces that the sender of a stream may send before the first CREDIT.
+pub const INITIAL_CREDIT: u32 = 4;
 
 /// Why a frame was refused. It costs the worker that sent it, nobody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,9 +106,9 @@ pub struct Descriptor {
     pub instance: u32,
     /// The call, or the question, it belongs to.
     pub call: u64,
-    /// The item a PART belongs to.
+    /// Reserved: the item a PART belongs to.
     pub item: u32,
-    /// Number of a PART within its stream.
+    /// PART: its number within its stream. END: how many PARTs came before it.
     pub sequence: u32,
     /// CALL: never begin after this moment. END: when the call began. `CLOCK_MONOTONIC`, nanoseconds.
     pub deadline: Nanos,
@@ -117,7 +124,7 @@ pub struct Descriptor {
     pub tensor_offset: u32,
     /// Bytes of the fast-path tensor.
     pub tensor_length: u32,
-    /// Rows along the batch axis.
+    /// Rows along the batch axis. CREDIT: pieces that may follow.
     pub rows: u32,
     /// Datatype of the fast-path tensor, as a number.
     pub datatype: u8,

@@ -7,7 +7,7 @@ use super::super::proto;
 use super::*;
 
 fn descriptor() -> impl Strategy<Value = Descriptor> {
-    let identity = (0..10_usize, 0..8_u8, 0..=1_u16, any::<u32>(), any::<u64>(), any::<u32>(), any::<u32>());
+    let identity = (0..10_usize, 0..16_u8, 0..=1_u16, any::<u32>(), any::<u64>(), any::<u32>(), any::<u32>());
     let place = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>(), 0..=MAX_METADATA_BYTES);
     let tensor = (any::<u32>(), 0..=(MAX_TENSOR_BYTES as u32), any::<u32>(), 1..15_u8);
     (identity, place, tensor).prop_map(|(identity, place, tensor)| Descriptor {
@@ -83,7 +83,7 @@ proptest! {
 #[test]
 fn unknown_kinds_flags_and_reserved_bytes_are_refused() {
     let good = Descriptor::new(Kind::Call, 7).encode();
-    for (at, value) in [(0, 0), (0, 11), (1, 8), (61, 1), (63, 1)] {
+    for (at, value) in [(0, 0), (0, 11), (1, 16), (61, 1), (63, 1)] {
         let mut bytes = good;
         bytes[at] = value;
         assert!(Descriptor::decode(&bytes).is_err(), "byte {at} = {value}");

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::engine::{EndFrame, Link, Sink};
-use super::frame::{BadFrame, DESCRIPTOR_BYTES, Descriptor, MAX_METADATA_BYTES, MAX_TENSORS, Reference};
-use super::transport::{Gather, OutCall, Signature, decode};
+use super::engine::{EndFrame, Link, Sink, StepFrame};
+use super::frame::{BadFrame, DESCRIPTOR_BYTES, Descriptor, Kind, MAX_METADATA_BYTES, MAX_TENSORS, Reference};
+use super::transport::{Gather, Message, OutCall, Signature};
 use super::{proto, transport};
 use crate::clock::NEVER;
 use crate::config::TransportKind;
+use crate::request::Piece;
 use crate::tensor::{
     Datatype, MAX_RANK, MAX_TENSOR_BYTES, Tensor, TensorSpec, byte_size, count_bytes_elements, elements,
 };
@@ -52,13 +53,12 @@ fn check_metadata(bytes: &[u8]) {
             }
         }
     };
-    if let Ok(end) = decode::<proto::End>(bytes) {
-        references(&end.tensors);
-    }
-    if let Ok(call) = decode::<proto::Call>(bytes)
-        && transport::check_size(&call).is_ok()
-    {
-        references(&call.tensors);
+    for kind in [Kind::Call, Kind::Part, Kind::End] {
+        if let Ok(message) = Message::decode(kind, bytes)
+            && transport::check_size(&message).is_ok()
+        {
+            references(message.tensors());
+        }
     }
 }
 
@@ -92,6 +92,9 @@ fn one_row(call: u64) -> OutCall {
         items: vec![proto::Item { rows: 1, ..proto::Item::default() }],
         inputs: vec![input],
         is_fast: true,
+        method: String::new(),
+        http: None,
+        is_open: false,
     }
 }
 
@@ -99,10 +102,9 @@ fn one_row(call: u64) -> OutCall {
 #[derive(Debug)]
 struct Whole;
 
-impl Sink for Whole {
-    fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
-        for tensor in end.result.unwrap_or_default() {
-            let Tensor { datatype, shape, data } = &tensor;
+impl Whole {
+    fn check(tensors: &[Tensor]) -> Result<(), BadFrame> {
+        for Tensor { datatype, shape, data } in tensors {
             match datatype {
                 Datatype::Bytes => assert_eq!(count_bytes_elements(data), elements(shape)),
                 _ => assert_eq!(byte_size(*datatype, shape), Some(data.len() as u64)),
@@ -110,6 +112,31 @@ impl Sink for Whole {
         }
         Ok(())
     }
+}
+
+impl Sink for Whole {
+    fn part(&self, _call: u64, piece: Piece) -> Result<(), BadFrame> {
+        Self::check(&piece.tensors)
+    }
+
+    fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
+        Self::check(&end.result.unwrap_or_default().tensors)
+    }
+
+    fn credited(&self, _call: u64, _pieces: u32) -> Result<(), BadFrame> {
+        Ok(())
+    }
+
+    fn called(&self, step: StepFrame) -> Result<(), BadFrame> {
+        assert_eq!(step.target.names.len(), step.inputs.len());
+        Self::check(&step.inputs)
+    }
+
+    fn dropped(&self, _step: u64) {}
+
+    fn abandoned(&self, _call: u64) {}
+
+    fn closed(&self) {}
 }
 
 #[cfg(test)]

@@ -2,30 +2,40 @@
 
 use std::sync::Arc;
 
-use super::frame::{BadFrame, Descriptor, Kind, bad, inline_reference};
+use super::frame::{BadFrame, Descriptor, bad, inline_reference};
 use super::outbox::Outbox;
 use super::proto;
 use super::socket::Outgoing;
-use super::transport::{Fetched, OutCall, Signature, Transport, check_size};
+use super::transport::{Fetched, Gather, Message, OutCall, Signature, Transport, check_size};
 
 /// Frames with inline tensors. A call counts as begun when it is sent: nothing tells how far the worker has read.
 #[derive(Debug)]
 pub struct InlineTransport;
 
 impl Transport for InlineTransport {
-    fn send_call(&self, outbox: &Outbox, call: OutCall) -> Result<(), BadFrame> {
-        let tensors =
-            call.inputs.iter().map(|input| inline_reference(input.length(), input.datatype, &input.shape)).collect();
-        let mut descriptor = Descriptor::new(Kind::Call, call.call);
-        descriptor.instance = call.instance;
-        descriptor.deadline = call.deadline;
-        descriptor.rows = call.rows;
-        descriptor.tensor_count = call.inputs.len() as u16;
-        let message = proto::Call { items: call.items, tensors, unstacked: false };
+    fn send_call(&self, outbox: &Outbox, mut call: OutCall) -> Result<(), BadFrame> {
+        let message = Message::Call(call.message());
+        self.send(outbox, call.descriptor(), message, &call.inputs)
+    }
+
+    fn send(
+        &self,
+        outbox: &Outbox,
+        mut descriptor: Descriptor,
+        mut message: Message,
+        tensors: &[Gather],
+    ) -> Result<(), BadFrame> {
+        *message.tensors_mut() =
+            tensors.iter().map(|tensor| inline_reference(tensor.length(), tensor.datatype, &tensor.shape)).collect();
         check_size(&message)?;
-        let tensors = call.inputs.into_iter().flat_map(|input| input.pieces).collect();
-        outbox.send(Outgoing { tensors, ..Outgoing::new(descriptor, &message) });
+        descriptor.tensor_count = tensors.len() as u16;
+        let pieces = tensors.iter().flat_map(|tensor| tensor.pieces.iter().cloned()).collect();
+        outbox.send(Outgoing { tensors: pieces, ..Outgoing::encoded(descriptor, message.encode()) });
         Ok(())
+    }
+
+    fn send_bare(&self, outbox: &Outbox, descriptor: &Descriptor) {
+        outbox.send(Outgoing::bare(*descriptor));
     }
 
     fn revoke(&self, _call: u64) -> bool {
@@ -56,6 +66,6 @@ impl Transport for InlineTransport {
         _descriptor: &Descriptor,
         _signature: &Signature,
     ) -> Result<Fetched, BadFrame> {
-        bad("a shared-memory END on the inline transport")
+        bad("a frame in shared memory on the inline transport")
     }
 }

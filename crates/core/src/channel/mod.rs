@@ -4,15 +4,18 @@
 
 pub mod arena;
 pub mod engine;
+pub mod exports;
 pub mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod inflow;
 pub mod inline;
 pub mod outbox;
 pub mod ring;
 pub mod segments;
 pub mod shm;
 pub mod socket;
+pub mod stream;
 pub mod transport;
 pub mod worker;
 

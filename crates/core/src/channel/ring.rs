@@ -222,6 +222,17 @@ impl Consumer {
         Ok(Some(Entry { descriptor, slot }))
     }
 
+    /// The next frame's descriptor if its kind, the first byte, is `wanted`; else it stays.
+    pub fn pop_if(&mut self, wanted: impl Fn(u8) -> bool) -> Result<Option<[u8; DESCRIPTOR_BYTES]>, BadFrame> {
+        let before = self.taken;
+        let Some(entry) = self.pop()? else { return Ok(None) };
+        if wanted(entry.descriptor[0]) {
+            return Ok(Some(entry.descriptor));
+        }
+        self.taken = before;
+        Ok(None)
+    }
+
     /// Tell the writer what has been read. For a call this comes after [`Self::claim`]: its slot may be reused then.
     pub fn acknowledge(&self) {
         self.words.word(TAKEN).store(self.taken, Ordering::Release);

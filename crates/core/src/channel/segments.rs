@@ -80,6 +80,12 @@ impl Mapping {
         self.size as u64
     }
 
+    /// Where it starts in this process.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        self.start.as_ptr() as usize
+    }
+
     /// False: a mapping has at least one byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {

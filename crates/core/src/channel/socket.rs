@@ -35,8 +35,13 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A frame with a metadata message and nothing else.
-    pub fn new(mut descriptor: Descriptor, metadata: &impl prost::Message) -> Self {
-        let metadata = metadata.encode_to_vec();
+    pub fn new(descriptor: Descriptor, metadata: &impl prost::Message) -> Self {
+        Self::encoded(descriptor, metadata.encode_to_vec())
+    }
+
+    /// A frame with metadata that is encoded already.
+    #[must_use]
+    pub fn encoded(mut descriptor: Descriptor, metadata: Vec<u8>) -> Self {
         descriptor.metadata_length = metadata.len() as u32;
         Self { descriptor, metadata, tensors: Vec::new(), descriptors: Vec::new() }
     }

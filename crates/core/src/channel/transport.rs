@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
+use prost::Message as _;
 
-use super::frame::{BadFrame, Descriptor, MAX_METADATA_BYTES, bad};
+use super::frame::{BadFrame, Descriptor, Kind, MAX_METADATA_BYTES, MAX_TENSORS, bad};
 use super::outbox::Outbox;
 use super::proto;
 use crate::clock::Nanos;
@@ -47,12 +47,114 @@ pub struct OutCall {
     pub inputs: Vec<Gather>,
     /// True if `rows` and the signature say the whole shape of the one input.
     pub is_fast: bool,
+    /// Of a service: the method that takes the inputs; empty for a model.
+    pub method: String,
+    /// Of a service: the HTTP request whose body, as far as it has come, is the one input.
+    pub http: Option<proto::HttpRequest>,
+    /// The rest of that body follows.
+    pub is_open: bool,
+}
+
+impl OutCall {
+    /// Its metadata, without references; the items move there.
+    pub(super) fn message(&mut self) -> proto::Call {
+        proto::Call {
+            items: std::mem::take(&mut self.items),
+            tensors: Vec::new(),
+            unstacked: false,
+            method: std::mem::take(&mut self.method),
+            http: self.http.take(),
+            is_open: self.is_open,
+            target: None,
+        }
+    }
+
+    /// Its descriptor, without places.
+    pub(super) fn descriptor(&self) -> Descriptor {
+        let mut descriptor = Descriptor::new(Kind::Call, self.call);
+        descriptor.instance = self.instance;
+        descriptor.deadline = self.deadline;
+        descriptor.rows = self.rows;
+        descriptor
+    }
+}
+
+/// The metadata of a frame that carries tensors.
+#[derive(Debug)]
+pub enum Message {
+    /// Of CALL.
+    Call(proto::Call),
+    /// Of PART.
+    Part(proto::Part),
+    /// Of END.
+    End(proto::End),
+}
+
+impl Message {
+    /// Decode the metadata of a frame of this kind, which may come from anybody.
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, BadFrame> {
+        match kind {
+            Kind::Call => decode(bytes).map(Self::Call),
+            Kind::Part => decode(bytes).map(Self::Part),
+            Kind::End => decode(bytes).map(Self::End),
+            kind => bad(format!("{kind:?} carries no tensors")),
+        }
+    }
+
+    /// Its references.
+    #[must_use]
+    pub fn tensors(&self) -> &[proto::TensorRef] {
+        match self {
+            Self::Call(call) => &call.tensors,
+            Self::Part(part) => &part.tensors,
+            Self::End(end) => &end.tensors,
+        }
+    }
+
+    /// Its references, to be set.
+    pub fn tensors_mut(&mut self) -> &mut Vec<proto::TensorRef> {
+        match self {
+            Self::Call(call) => &mut call.tensors,
+            Self::Part(part) => &mut part.tensors,
+            Self::End(end) => &mut end.tensors,
+        }
+    }
+
+    /// Bytes that [`Self::encode`] makes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::Call(call) => call.encoded_len(),
+            Self::Part(part) => part.encoded_len(),
+            Self::End(end) => end.encoded_len(),
+        }
+    }
+
+    /// As protobuf.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Call(call) => call.encode_to_vec(),
+            Self::Part(part) => part.encode_to_vec(),
+            Self::End(end) => end.encode_to_vec(),
+        }
+    }
 }
 
 /// How calls reach the worker and their bytes come back.
 pub trait Transport: Send + Sync + std::fmt::Debug {
     /// Send a call. An error means that the worker is going or gone; its death is handled where deaths are.
     fn send_call(&self, outbox: &Outbox, call: OutCall) -> Result<(), BadFrame>;
+    /// Send a PART or END with its tensors.
+    fn send(
+        &self,
+        outbox: &Outbox,
+        descriptor: Descriptor,
+        message: Message,
+        tensors: &[Gather],
+    ) -> Result<(), BadFrame>;
+    /// Send a descriptor that says everything, and wake the worker for it.
+    fn send_bare(&self, outbox: &Outbox, descriptor: &Descriptor);
     /// Take back a call that has not begun; false if it has.
     fn revoke(&self, call: u64) -> bool;
     /// Has this call begun? Unknown calls have.
@@ -65,7 +167,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     fn released(&self, outbox: &Outbox, descriptor: &Descriptor) -> Result<(), BadFrame>;
     /// The worker wants memory for answers, or gives some up.
     fn segment(&self, outbox: &Outbox, wish: &proto::Segment) -> Result<(), BadFrame>;
-    /// The metadata and output tensors of an END that stands in shared memory.
+    /// The metadata and tensors of a frame that stands in shared memory, as many as `limit`.
     fn fetch(
         self: Arc<Self>,
         outbox: &Outbox,
@@ -74,13 +176,13 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     ) -> Result<Fetched, BadFrame>;
 }
 
-/// What an END carried.
+/// What a frame with tensors carried.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The message.
-    pub end: proto::End,
+    /// The metadata.
+    pub message: Message,
     /// Its tensors.
-    pub outputs: Vec<Tensor>,
+    pub tensors: Vec<Tensor>,
 }
 
 /// The part of a version's signature that the fast path leaves unsaid.
@@ -92,6 +194,11 @@ pub struct Signature {
     pub outputs: Vec<TensorSpec>,
     /// Is there a batch axis?
     pub batch_axis: bool,
+}
+
+/// Tensors that a worker's frame of `kind` may carry, by the signature of what it runs.
+pub(super) fn tensor_limit(kind: Kind, signature: &Signature) -> usize {
+    if kind == Kind::Call { MAX_TENSORS } else { signature.outputs.len() }
 }
 
 impl Signature {
@@ -112,9 +219,9 @@ impl Signature {
     }
 }
 
-/// Refuse a call that the worker would take for a bad frame.
-pub(super) fn check_size(message: &proto::Call) -> Result<(), BadFrame> {
-    if let Some(tensor) = message.tensors.iter().find(|tensor| tensor.length > MAX_TENSOR_BYTES) {
+/// Refuse a frame that the worker would take for a bad one.
+pub(super) fn check_size(message: &Message) -> Result<(), BadFrame> {
+    if let Some(tensor) = message.tensors().iter().find(|tensor| tensor.length > MAX_TENSOR_BYTES) {
         return bad(format!("a stacked tensor of {} bytes, at most {MAX_TENSOR_BYTES}", tensor.length));
     }
     match message.encoded_len() {
@@ -126,6 +233,6 @@ pub(super) fn check_size(message: &proto::Call) -> Result<(), BadFrame> {
 }
 
 /// Decode a message that may come from anybody.
-pub fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, BadFrame> {
+pub fn decode<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, BadFrame> {
     M::decode(bytes).or_else(|error| bad(format!("metadata: {error}")))
 }

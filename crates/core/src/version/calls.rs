@@ -1,46 +1,96 @@
 //! Calls on their way to an instance, and what comes back from it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
 
 use super::Version;
-use crate::channel::engine::{EndFrame, Link, Sink};
-use crate::channel::frame::{BadFrame, bad};
+use super::steps::{Directory, Steps};
+use crate::channel::engine::{EndFrame, Link, Sink, StepFrame};
+use crate::channel::frame::{BadFrame, STEP, bad};
 use crate::channel::proto::{Failure, failure};
 use crate::channel::transport::{Gather, OutCall, Signature};
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::ExposeErrors;
-use crate::demultiplex::{check_outputs, rows_of, split_input};
+use crate::demultiplex::{Split, check_outputs, rows_of, split_input};
 use crate::error::{Code, ECHO_BYTES, Error, excerpt};
 use crate::metrics::seconds;
 use crate::pending::Part;
 use crate::queue::Item;
+use crate::request::Piece;
 use crate::scheduler::{Assignment, Ended, Outcome};
 use crate::statistics::Stages;
-use crate::tensor::TensorSpec;
 
-/// Hands the ends of one instance's calls to its version.
+/// Another model's error grows by a name with every step that passes it on.
+const MAX_STEP_BYTES: usize = 1_024;
+
+/// Hands what one instance's worker says to its version.
 #[derive(Debug)]
 pub struct InstanceSink {
-    /// The version.
-    pub version: Arc<Version>,
-    /// The instance.
-    pub instance: usize,
+    version: Arc<Version>,
+    instance: usize,
+    link: Weak<Link>,
+    directory: Arc<dyn Directory>,
+    steps: Arc<Steps>,
+}
+
+impl InstanceSink {
+    /// For the worker of `link`, which is `instance` of `version`; it finds other models in `directory`.
+    #[must_use]
+    pub fn new(version: Arc<Version>, instance: usize, link: &Arc<Link>, directory: Arc<dyn Directory>) -> Self {
+        Self { version, instance, link: Arc::downgrade(link), directory, steps: Arc::default() }
+    }
 }
 
 impl Sink for InstanceSink {
+    fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame> {
+        self.version.streamed(self.instance, call, piece)
+    }
+
     fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
+        self.steps.abandon(end.call);
         self.version.ended(self.instance, end)
+    }
+
+    fn credited(&self, call: u64, pieces: u32) -> Result<(), BadFrame> {
+        if call & STEP != 0 {
+            self.steps.credited(call, pieces);
+        } else if let Some((items, _)) = self.version.core.lock().scheduler.awaited(self.instance, call)
+            && let Some(outlet) = &items[0].request.pending.outlet
+        {
+            outlet.credited(pieces);
+        }
+        Ok(())
+    }
+
+    fn called(&self, step: StepFrame) -> Result<(), BadFrame> {
+        self.steps.start((step, Weak::clone(&self.link)), &self.version, (self.instance, &self.directory))
+    }
+
+    fn dropped(&self, step: u64) {
+        self.steps.dropped(step);
+    }
+
+    fn abandoned(&self, call: u64) {
+        self.steps.abandon(call);
+    }
+
+    fn closed(&self) {
+        self.steps.clear();
     }
 }
 
 impl Version {
-    pub(super) fn send(self: &Arc<Self>, link: &Link, assignment: &Assignment<Part>) {
+    pub(super) fn send(self: &Arc<Self>, link: &Arc<Link>, assignment: &Assignment<Part>) {
         let began = now();
         let items = &assignment.items;
         for item in items.iter() {
             self.metrics.queue.observe(seconds(item.arrived, began));
         }
-        let sent = gather(&self.spec.inputs, assignment, self.spec.batch_axis).and_then(|call| link.call(call));
+        if let Some(outlet) = &items[0].request.pending.outlet {
+            outlet.begin(link, assignment.call);
+        }
+        let sent = gather(assignment).and_then(|call| link.call(call));
         let moment = now();
         self.metrics.input.observe(seconds(began, moment));
         items.iter().for_each(|item| item.request.pending.mark_sent(moment));
@@ -60,6 +110,29 @@ impl Version {
             });
             self.perform(actions);
         }
+    }
+
+    /// A piece of the answer to a call came from an instance.
+    fn streamed(self: &Arc<Self>, instance: usize, call: u64, mut piece: Piece) -> Result<(), BadFrame> {
+        let Some(items) = self.core.lock().scheduler.piece(instance, call) else {
+            return bad(format!("PART of call {call} that instance {instance} does not hold"));
+        };
+        let item = &items[0];
+        let pending = &item.request.pending;
+        let Some(outlet) = &pending.outlet else { return bad(format!("PART of call {call}, which does not stream")) };
+        if pending.accepted.http.is_some() {
+            copy_body(&mut piece);
+        } else if let Err(error) = check_outputs(&pending.accepted.spec, piece.tensors.clone(), 1) {
+            self.refuse(&items, error);
+            let gone = self.core.lock().scheduler.cancel(item.id);
+            if let Some(gone) = gone {
+                self.leave(&gone);
+            }
+            return Ok(());
+        }
+        let untaken = outlet.push(piece);
+        self.prolong(item.id, Self::stream_deadline(pending, untaken));
+        Ok(())
     }
 
     /// A call came back from an instance.
@@ -106,14 +179,18 @@ impl Version {
         let sent = items.iter().map(|item| item.request.pending.sent()).min().unwrap_or(0).clamp(assigned, began);
         items.iter().for_each(|_| self.metrics.wait.observe(seconds(sent, began)));
         let checked = match frame.result {
-            Ok(outputs) => check_outputs(&self.spec, outputs, rows),
+            Ok(piece) => check_answer(items, piece, rows),
             Err(failure) => Err(self.explain(items, &failure)),
         };
         let stages =
             Stages { queue: began - sent, input: sent - assigned, compute: received - began, output: now() - received };
         self.metrics.statistics.called(rows, stages);
         match checked {
-            Ok(split) => {
+            Ok(Checked::Whole(piece)) => {
+                let stages = Stages { queue: stages.queue + assigned.saturating_sub(items[0].arrived), ..stages };
+                items[0].request.pending.end(piece, stages);
+            }
+            Ok(Checked::Rows(split)) => {
                 let mut first = 0;
                 for item in items {
                     let stages = Stages { queue: stages.queue + assigned.saturating_sub(item.arrived), ..stages };
@@ -147,6 +224,10 @@ impl Version {
             let text = format!("model {:?}: {}", self.name, excerpt(&failure.message, ECHO_BYTES));
             return Error::new(Code::InvalidInput, text);
         }
+        if let Some(code) = Code::from_slug(&failure.code) {
+            // Another model's answer, passed on: it names its step.
+            return Error::new(code, format!("{:?}: {}", self.name, excerpt(&failure.message, MAX_STEP_BYTES)));
+        }
         let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
         tracing::error!(
             model = %self.name, version = %self.version, request_id = ids.join(","),
@@ -171,12 +252,45 @@ fn told(failure: &Failure) -> String {
     }
 }
 
+/// What a call answered, checked.
+enum Checked {
+    /// The answer of the one request in it, or what is left of a stream.
+    Whole(Piece),
+    /// The rows of all.
+    Rows(Split),
+}
+
+fn check_answer(items: &[Item<Part>], mut piece: Piece, rows: u64) -> Result<Checked, Error> {
+    let accepted = &items[0].request.pending.accepted;
+    if accepted.http.is_some() {
+        copy_body(&mut piece);
+        return Ok(Checked::Whole(piece));
+    }
+    if accepted.spec.streams && piece.tensors.is_empty() {
+        return Ok(Checked::Whole(piece));
+    }
+    let split = check_outputs(&accepted.spec, piece.tensors, rows)?;
+    if accepted.spec.streams {
+        return Ok(Checked::Whole(Piece { head: None, tensors: split.part(0, rows) }));
+    }
+    Ok(Checked::Rows(split))
+}
+
+/// A client may take its time with a body, and must not hold the worker's memory meanwhile.
+fn copy_body(piece: &mut Piece) {
+    for tensor in &mut piece.tensors {
+        tensor.data = Bytes::copy_from_slice(&tensor.data);
+    }
+}
+
 /// The frame for a call: its item table, and for each input the rows of all items.
-fn gather(inputs: &[TensorSpec], assignment: &Assignment<Part>, batch_axis: bool) -> Result<OutCall, BadFrame> {
+fn gather(assignment: &Assignment<Part>) -> Result<OutCall, BadFrame> {
     let items = &assignment.items;
+    let first = &items[0].request.pending.accepted;
+    let batch_axis = first.spec.batch_axis;
     let rows = rows_of(items);
-    let mut gathered = Vec::with_capacity(inputs.len());
-    for index in 0..inputs.len() {
+    let mut gathered = Vec::with_capacity(first.inputs.len());
+    for (index, input) in first.inputs.iter().enumerate() {
         let mut pieces = Vec::with_capacity(items.len());
         for item in items.iter() {
             match split_input(item, index) {
@@ -184,12 +298,11 @@ fn gather(inputs: &[TensorSpec], assignment: &Assignment<Part>, batch_axis: bool
                 None => return bad("an input does not divide into its rows"),
             }
         }
-        let first = &items[0].request.pending.accepted.inputs[index];
-        let mut shape = first.shape.clone();
+        let mut shape = input.shape.clone();
         if batch_axis && let Some(axis) = shape.first_mut() {
             *axis = rows;
         }
-        gathered.push(Gather { datatype: first.datatype, shape, pieces });
+        gathered.push(Gather { datatype: input.datatype, shape, pieces });
     }
     Ok(OutCall {
         call: assignment.call,
@@ -197,7 +310,10 @@ fn gather(inputs: &[TensorSpec], assignment: &Assignment<Part>, batch_axis: bool
         deadline: items.iter().map(|item| item.start_by).min().unwrap_or(NEVER),
         rows: if batch_axis { rows as u32 } else { 1 },
         items: items.iter().map(|item| item.request.pending.item(item.rows)).collect(),
-        is_fast: Signature::is_fast(inputs),
+        is_fast: first.method.is_empty() && first.http.is_none() && Signature::is_fast(&first.spec.inputs),
         inputs: gathered,
+        method: first.method.clone(),
+        http: first.http.as_ref().map(|http| http.head.clone()),
+        is_open: first.http.as_ref().is_some_and(|http| http.is_open),
     })
 }

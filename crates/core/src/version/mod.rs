@@ -1,6 +1,9 @@
 //! One version that serves: its scheduler behind one short lock, and the side effects that the scheduler asks for.
 
 mod calls;
+pub mod exchange;
+mod running;
+pub mod steps;
 mod waiter;
 
 use std::sync::Arc;
@@ -9,8 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use self::calls::InstanceSink;
+pub use self::exchange::{Exchange, Upload};
+pub use self::running::Running;
 use self::waiter::Waiter;
-use crate::admission::admit;
+use crate::admission::{Admitted, admit};
 use crate::batcher::Policy;
 use crate::channel::engine::Link;
 use crate::channel::transport::Signature;
@@ -19,11 +24,12 @@ use crate::config::{ExposeErrors, VersionSpec};
 use crate::error::{Code, Error};
 use crate::history::History;
 use crate::life::{Cause, Life, State};
-use crate::metrics::{Metrics, VersionGauges, VersionMetrics, seconds};
+use crate::metrics::{Metrics, VersionGauges, VersionMetrics};
+use crate::outlet::Outlet;
 use crate::pending::{Part, Pending};
 use crate::request::{InferRequest, InferResponse};
 use crate::scheduler::{Arrival, Assignment, Expired, Limits, Scheduler};
-use crate::tensor::{NamedTensor, Tensor};
+use crate::tensor::{NamedTensor, Tensor, TensorSpec};
 
 /// A timer with nothing to do still looks, so that it notices that its version is gone.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
@@ -34,13 +40,15 @@ pub struct Version {
     /// Number of this deployment; a reload of the same name has another.
     pub serial: u64,
     /// What it is.
-    pub spec: VersionSpec,
+    pub spec: Arc<VersionSpec>,
     /// Model name.
     pub name: Arc<str>,
     /// Version name.
     pub version: Arc<str>,
-    /// State and history. Not on the path of a request, apart from a look at the state.
-    pub life: Mutex<Life>,
+    /// State and history. Not on the path of a request, apart from a look at the state. A method shares its service's.
+    pub life: Arc<Mutex<Life>>,
+    /// The service whose method this is, and the method's name there.
+    service: Option<(Arc<Version>, String)>,
     /// Its metrics.
     pub metrics: VersionMetrics,
     all_metrics: Arc<Metrics>,
@@ -63,6 +71,8 @@ struct Core {
     is_loading: bool,
     /// What new requests are answered from now on.
     closed: Option<Error>,
+    /// That holds for parts of admitted requests too.
+    is_final: bool,
     /// The moment for which the timer is set.
     timer: Nanos,
 }
@@ -100,30 +110,65 @@ impl Version {
         history: Arc<History>,
         expose_errors: ExposeErrors,
     ) -> Arc<Self> {
+        let version = Arc::new(Self::idle(serial, Arc::new(spec), metrics, history, expose_errors));
+        version.record(&version.life.lock());
+        tokio::spawn(run_timer(Arc::downgrade(&version), Arc::clone(&version.earlier)));
+        version
+    }
+
+    /// What a service's methods are to clients that speak of models: each a version of its own, run by the service.
+    #[must_use]
+    pub fn methods(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let methods = self.spec.service.iter().flat_map(|service| &service.methods);
+        methods
+            .map(|method| {
+                let mut spec = VersionSpec::clone(&self.spec);
+                spec.name = format!("{}.{}", self.name, method.name);
+                (spec.inputs, spec.outputs) = (method.inputs.clone(), method.outputs.clone());
+                spec.service = None;
+                let (metrics, history) = (Arc::clone(&self.all_metrics), Arc::clone(&self.history));
+                let mut version = Self::idle(self.serial, Arc::new(spec), metrics, history, self.expose_errors);
+                version.life = Arc::clone(&self.life);
+                version.service = Some((Arc::clone(self), method.name.clone()));
+                Arc::new(version)
+            })
+            .collect()
+    }
+
+    fn idle(
+        serial: u64,
+        spec: Arc<VersionSpec>,
+        metrics: Arc<Metrics>,
+        history: Arc<History>,
+        expose_errors: ExposeErrors,
+    ) -> Self {
         let options = &spec.options;
         let max_batch_size = if spec.batch_axis { options.max_batch_size.max(1) } else { 1 };
         let delay = std::time::Duration::try_from_secs_f64(options.max_queue_delay_ms / 1e3).unwrap_or_default();
         let policy = Policy { max_batch_size, max_queue_delay: crate::clock::nanos(delay) };
         let limits = Limits { items: options.max_queue_items, bytes: options.max_queue_bytes };
         let (instances, concurrency) = (options.instances.max(1), options.concurrency.max(1));
+        let scheduler = Scheduler::new(policy, limits, instances, concurrency);
         let core = Core {
-            scheduler: Scheduler::new(policy, limits, instances, concurrency),
+            scheduler: if spec.is_relayed() { scheduler.without_prefetch() } else { scheduler },
             instances: vec![InstanceSlot::default(); instances],
             is_loading: true,
             closed: None,
+            is_final: false,
             timer: NEVER,
         };
-        let version = Arc::new(Self {
+        Self {
             serial,
             name: spec.name.as_str().into(),
             version: spec.version.as_str().into(),
-            life: Mutex::default(),
+            life: Arc::default(),
+            service: None,
             metrics: metrics.version(&spec.name, &spec.version),
             all_metrics: metrics,
             history,
             signature: Signature {
                 inputs: spec.inputs.clone(),
-                outputs: spec.outputs.clone(),
+                outputs: answers_of(&spec),
                 batch_axis: spec.batch_axis,
             },
             expose_errors,
@@ -131,22 +176,43 @@ impl Version {
             earlier: Arc::default(),
             idle: Notify::new(),
             spec,
-        });
-        version.record(&version.life.lock());
-        tokio::spawn(run_timer(Arc::downgrade(&version), Arc::clone(&version.earlier)));
-        version
+        }
     }
 
-    /// Run one request. Dropping the future cancels it.
+    /// Run one request to its end; the pieces of a stream are joined along their first axis. Dropping the future cancels
+    /// it.
     pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferResponse, Error> {
+        let mut running = self.begin(request)?;
+        let tensors = if self.spec.streams { running.folded().await? } else { running.whole().await?.tensors };
+        Ok(self.response(running.pending(), tensors))
+    }
+
+    /// Admit a request and let it wait for its turn.
+    pub fn begin(self: &Arc<Self>, request: InferRequest) -> Result<Running, Error> {
+        let runner = self.runner();
         // A version that takes nothing says so first: of one that could not be described no input is known.
-        let admitted =
-            admit(&self.spec, request).map_err(|error| self.check_open(&self.core.lock()).err().unwrap_or(error))?;
+        let mut admitted = admit(&self.spec, request)
+            .map_err(|error| runner.check_open(&runner.core.lock(), false).err().unwrap_or(error))?;
+        if let Some((_, method)) = &self.service {
+            admitted.accepted.method.clone_from(method);
+        }
+        self.submit(admitted)
+    }
+
+    /// Whoever has the instances: this version, or the service whose method it is.
+    fn runner(self: &Arc<Self>) -> &Arc<Self> {
+        self.service.as_ref().map_or(self, |(service, _)| service)
+    }
+
+    fn submit(self: &Arc<Self>, admitted: Admitted) -> Result<Running, Error> {
+        let runner = self.runner();
         let max_rows = u64::from(if self.spec.batch_axis { self.spec.options.max_batch_size.max(1) } else { 1 });
         let rows = admitted.accepted.rows;
         let parts = self.parts(rows, max_rows)?;
         let arrived = now();
-        let (pending, receiver) = Pending::new(admitted.accepted, parts);
+        let is_streamed = self.spec.streams || admitted.accepted.http.is_some();
+        let (outlet, pieces) = if is_streamed { Some(Outlet::new()).unzip() } else { (None, None) };
+        let (pending, answer) = Pending::new(admitted.accepted, parts, outlet);
         let arrival = |index: usize| {
             let first_row = index as u64 * max_rows;
             Arrival {
@@ -160,24 +226,22 @@ impl Version {
             }
         };
         let (first, actions) = {
-            let mut core = self.core.lock();
-            self.check_room(&core, parts, admitted.bytes).inspect_err(|_| self.metrics.statistics.failed(0))?;
+            let mut core = runner.core.lock();
+            runner
+                .check_room(&core, (parts, admitted.bytes), admitted.is_admitted)
+                .inspect_err(|_| self.metrics.statistics.failed(0))?;
             let ids: Vec<_> = (0..parts).map(|index| core.scheduler.submit(arrived, arrival(index))).collect();
-            (ids[0], self.dispatch(&mut core, arrived))
+            (ids[0], runner.dispatch(&mut core, arrived))
         };
-        let waiter = Waiter { version: self, first, parts: parts as u64, arrived, is_answered: false };
-        self.perform(actions);
-        let answer = waiter.wait(receiver).await;
-        let answered = now();
-        let outputs = answer.inspect_err(|_| self.metrics.statistics.failed(answered - arrived))?;
-        self.metrics.request.observe(seconds(arrived, answered));
-        self.metrics.statistics.succeeded(answered - arrived, pending.stages());
-        Ok(self.response(&pending, outputs))
+        let waiter = Waiter::new(Arc::clone(self), (first, parts as u64), arrived);
+        runner.perform(actions);
+        Ok(Running::new(waiter, pending, answer, pieces))
     }
 
     /// Would a request succeed now? The error says why not.
-    pub fn ready(&self) -> Result<(), Error> {
-        self.check_open(&self.core.lock())?;
+    pub fn ready(self: &Arc<Self>) -> Result<(), Error> {
+        let runner = self.runner();
+        runner.check_open(&runner.core.lock(), false)?;
         if self.life.lock().is_ready() { Ok(()) } else { Err(not_ready(&self.name, "is restarting")) }
     }
 
@@ -245,6 +309,7 @@ impl Version {
         let (waiting, running) = {
             let mut core = self.core.lock();
             core.closed = Some(error.clone());
+            core.is_final |= is_final;
             if is_final { (core.scheduler.drain(), core.scheduler.abandon()) } else { Default::default() }
         };
         for item in waiting {
@@ -337,17 +402,19 @@ impl Version {
         Err(Error::new(Code::InvalidInput, text))
     }
 
-    fn check_open(&self, core: &Core) -> Result<(), Error> {
+    /// Parts of admitted requests are taken while the version drains: those that wait for them do too.
+    fn check_open(&self, core: &Core, is_admitted: bool) -> Result<(), Error> {
         match &core.closed {
+            Some(_) if is_admitted && !core.is_final => Ok(()),
             Some(error) => Err(error.clone()),
             None if core.is_loading => Err(not_ready(&self.name, "is still loading")),
             None => Ok(()),
         }
     }
 
-    fn check_room(&self, core: &Core, parts: usize, bytes: u64) -> Result<(), Error> {
-        self.check_open(core)?;
-        if core.scheduler.has_room(parts, bytes) {
+    fn check_room(&self, core: &Core, (parts, bytes): (usize, u64), is_admitted: bool) -> Result<(), Error> {
+        self.check_open(core, is_admitted)?;
+        if is_admitted || core.scheduler.has_room(parts, bytes) {
             return Ok(());
         }
         self.all_metrics.rejected.with_label_values(&[&*self.name, &*self.version, "queue_full"]).inc();
@@ -376,12 +443,17 @@ impl Version {
             }
             core.scheduler.revoke(call);
         }
+        self.arm(core);
+        Actions { expired, sends }
+    }
+
+    /// Set the timer for what is due next.
+    fn arm(&self, core: &mut Core) {
         let wake = core.scheduler.next_wake();
         if wake < core.timer {
             core.timer = wake;
             self.earlier.notify_one();
         }
-        Actions { expired, sends }
     }
 
     fn perform(self: &Arc<Self>, actions: Actions) {
@@ -413,6 +485,13 @@ impl Version {
             self.idle.notify_waiters();
         }
     }
+}
+
+/// The outputs that an answer of an instance may have: those of the signature, or of the service's methods, or a body.
+fn answers_of(spec: &VersionSpec) -> Vec<TensorSpec> {
+    let Some(service) = &spec.service else { return spec.outputs.clone() };
+    let most = service.methods.iter().map(|method| method.outputs.len()).max().unwrap_or(0).max(1);
+    vec![TensorSpec { name: String::new(), datatype: None, dims: None }; most]
 }
 
 /// What a request is answered when its version was unloaded on demand.

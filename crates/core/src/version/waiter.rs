@@ -5,45 +5,51 @@ use std::sync::Arc;
 use super::Version;
 use crate::clock::{Nanos, now};
 use crate::error::{Code, Error};
-use crate::pending::{Answer, Part};
+use crate::pending::Part;
 use crate::scheduler::Expired;
-use crate::tensor::Tensor;
 
-/// Waits for the answer of one request; dropped before it, cancels what is left of it.
-pub(super) struct Waiter<'a> {
-    pub(super) version: &'a Arc<Version>,
-    pub(super) first: u64,
-    pub(super) parts: u64,
+/// Stands for whoever waits for the answer of one request; dropped before that, it cancels what is left of it.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    version: Arc<Version>,
+    /// Number of the first item, and how many there are.
+    items: (u64, u64),
     pub(super) arrived: Nanos,
     pub(super) is_answered: bool,
 }
 
-impl Waiter<'_> {
-    pub(super) async fn wait(mut self, receiver: tokio::sync::oneshot::Receiver<Answer>) -> Result<Vec<Tensor>, Error> {
-        let answer = receiver.await;
-        self.is_answered = true;
-        answer.unwrap_or_else(|_| {
-            Err(Error::new(Code::Internal, "a request lost its answer; this is a fault of the engine"))
-        })
+impl Waiter {
+    pub(super) fn new(version: Arc<Version>, items: (u64, u64), arrived: Nanos) -> Self {
+        Self { version, items, arrived, is_answered: false }
+    }
+
+    pub(super) fn version(&self) -> &Arc<Version> {
+        &self.version
+    }
+
+    /// Number of the one item of a stream.
+    pub(super) fn item(&self) -> u64 {
+        self.items.0
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        if self.is_answered && self.parts == 1 {
+        if self.is_answered && self.items.1 == 1 {
             return;
         }
         if !self.is_answered {
             self.version.metrics.statistics.failed(now() - self.arrived);
         }
-        for id in self.first..self.first + self.parts {
-            let Some(gone) = self.version.core.lock().scheduler.cancel(id) else { continue };
+        let runner = self.version.runner();
+        for id in self.items.0..self.items.0 + self.items.1 {
+            let Some(gone) = runner.core.lock().scheduler.cancel(id) else { continue };
             if !self.is_answered {
                 let stage = if gone.call.is_some() { "running" } else { "queue" };
                 let labels = [&*self.version.name, &*self.version.version, stage];
                 self.version.all_metrics.cancelled.with_label_values(&labels).inc();
             }
-            self.version.leave(&gone);
+            runner.leave(&gone);
         }
     }
 }

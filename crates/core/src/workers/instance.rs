@@ -11,6 +11,7 @@ use super::pool::Pool;
 use super::spawn::{Exit, Worker};
 use crate::error::{Code, Error};
 use crate::life::{BackOff, Cause, State};
+use crate::version::steps::Directory;
 use crate::version::{InstanceSink, Version};
 
 /// How long a worker may take to say goodbye.
@@ -33,6 +34,8 @@ pub struct Crew {
     pub pool: Arc<Pool>,
     /// Told of transitions.
     pub observer: Arc<dyn Observer>,
+    /// Where its workers find other models.
+    pub directory: Arc<dyn Directory>,
     /// True once the version is to end.
     pub stop: watch::Receiver<bool>,
     /// Instances that gave up.
@@ -168,9 +171,10 @@ impl Crew {
         let began = Instant::now();
         let owner = Owner { model: Arc::clone(&version.name), version: Arc::clone(&version.version), instance: index };
         let _ = worker.output.owner.set(owner);
-        let sink = Arc::new(InstanceSink { version: Arc::clone(version), instance: index });
+        let directory = Arc::clone(&self.directory);
+        let sink = Arc::new(InstanceSink::new(Arc::clone(version), index, &worker.link, directory));
         worker.link.attach(sink, version.signature().clone());
-        let mut body = serde_json::to_value(&version.spec).unwrap_or_default();
+        let mut body = serde_json::to_value(&*version.spec).unwrap_or_default();
         body["instance"] = index.into();
         let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(Duration::MAX);
         let told = match tokio::time::timeout(limit, worker.link.ask("load", body.to_string())).await {

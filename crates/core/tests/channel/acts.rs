@@ -72,7 +72,7 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
     let end =
         (failure, prop::collection::vec(prop_oneof![reference(), plausible()], 0..4)).prop_map(|(failure, tensors)| {
             let failure = failure.map(|(kind, message)| proto::Failure { kind, message, ..proto::Failure::default() });
-            proto::End { failure, tensors }.encode_to_vec()
+            proto::End { failure, tensors, ..proto::End::default() }.encode_to_vec()
         });
     let segment = (0..6_u32, length(), any::<bool>())
         .prop_map(|(segment, size, writable)| proto::Segment { segment, size, writable }.encode_to_vec());
@@ -153,7 +153,7 @@ pub(crate) fn perform(worker: &RawWorker, act: &Act) {
             let _ = worker.segments.get(segment).is_some_and(|mapping| mapping.write(u64::from(*place) * 64, bytes));
         }
         (Act::Answer(descriptor, tensors), Some(page)) => {
-            let metadata = proto::End { failure: None, tensors: tensors.clone() }.encode_to_vec();
+            let metadata = proto::End { tensors: tensors.clone(), ..proto::End::default() }.encode_to_vec();
             let place = u64::from(descriptor.offset) * 64;
             let _ = worker.segments.get(&descriptor.segment).is_some_and(|mapping| mapping.write(place, &metadata));
             page.push(&Descriptor { metadata_length: metadata.len() as u32, ..*descriptor }.encode(), 0);

@@ -172,7 +172,7 @@ async fn ends_come_in_any_order(kind: TransportKind) {
         let mut ended = Vec::new();
         for _ in &numbers {
             let end = engine.end().await;
-            assert!(end.result.unwrap()[0].data == pattern(end.call, 100));
+            assert!(end.result.unwrap().tensors[0].data == pattern(end.call, 100));
             ended.push(end.call);
         }
         ended.sort_unstable();

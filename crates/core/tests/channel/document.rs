@@ -92,7 +92,7 @@ fn the_example_end_is_documented() {
 #[test]
 fn the_example_failure_is_documented() {
     let failure = proto::Failure { class_name: "ValueError".into(), message: "no plate".into(), ..Default::default() };
-    let end = proto::End { failure: Some(failure), tensors: Vec::new() };
+    let end = proto::End { failure: Some(failure), ..proto::End::default() };
     assert_documented(&dump("END, metadata of a failure", &end.encode_to_vec()));
 }
 

@@ -60,8 +60,8 @@ async fn a_running_call_hears_that_it_was_cancelled(kind: TransportKind) {
     });
     engine.link.ask("ping", String::new()).await.unwrap();
     answer.await.unwrap();
-    let flags = [&first, &second].map(|call| call.cancelled.load(std::sync::atomic::Ordering::Acquire));
-    assert_eq!((flags, worker.end.take_cancelled()), ([false, true], vec![2]));
+    let flags = [&first, &second].map(|call| call.state.is_cancelled());
+    assert_eq!((flags, worker.end.take_news()), ([false, true], vec![2]));
     worker.echo(second);
     worker.echo(first);
     assert_eq!((engine.end().await.call, engine.end().await.call), (2, 1));
@@ -84,7 +84,7 @@ async fn a_cancellation_before_the_worker_looks_is_not_lost(kind: TransportKind)
     }
     engine.link.call(bytes_call(3, "c")).unwrap();
     let began = Instant::now();
-    while kind == TransportKind::Inline && worker.end.take_cancelled().is_empty() {
+    while kind == TransportKind::Inline && worker.end.take_news().is_empty() {
         assert!(began.elapsed() < LIMIT);
         std::thread::yield_now();
     }
@@ -237,7 +237,7 @@ async fn calls_beyond_a_full_ring_go_through_the_socket() {
     }
     engine.link.cancel(998);
     let began = Instant::now();
-    while worker.end.take_cancelled() != [998] {
+    while worker.end.take_news() != [998] {
         assert!(began.elapsed() < LIMIT);
         std::thread::yield_now();
     }
@@ -247,7 +247,7 @@ async fn calls_beyond_a_full_ring_go_through_the_socket() {
         let end = engine.end().await;
         ended.push(end.call);
         match end.result {
-            Ok(outputs) => assert!(end.call < 998 && outputs[0].data == pattern(end.call, 40)),
+            Ok(piece) => assert!(end.call < 998 && piece.tensors[0].data == pattern(end.call, 40)),
             Err(failure) => assert!(end.call >= 998 && failure.kind() == failure::Kind::NotStarted),
         }
     }

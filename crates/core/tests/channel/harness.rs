@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use samovar_core::channel::engine::{EndFrame, Link, Sink};
+use samovar_core::channel::engine::{EndFrame, Link, Sink, StepFrame};
 use samovar_core::channel::frame::BadFrame;
 use samovar_core::channel::proto;
 use samovar_core::channel::transport::{Gather, OutCall, Signature};
 use samovar_core::channel::worker::{CallFrame, Incoming, Input, Output, WorkerEnd};
 use samovar_core::clock::NEVER;
 use samovar_core::config::TransportKind;
+use samovar_core::request::Piece;
 use samovar_core::tensor::{Datatype, Tensor, TensorSpec};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -41,13 +42,52 @@ macro_rules! on_both_transports {
 }
 pub(crate) use on_both_transports;
 
-/// Passes ended calls on to the test.
+/// What a worker says beside the ends of calls.
 #[derive(Debug)]
-struct Recorder(mpsc::UnboundedSender<EndFrame>);
+pub(crate) enum Heard {
+    Part(u64, Piece),
+    Credit(u64, u32),
+    Called(StepFrame),
+    Dropped(u64),
+}
+
+/// Passes what a worker says on to the test.
+#[derive(Debug)]
+struct Recorder {
+    ends: mpsc::UnboundedSender<EndFrame>,
+    heard: mpsc::UnboundedSender<Heard>,
+}
 
 impl Sink for Recorder {
+    fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame> {
+        self.hear(Heard::Part(call, piece))
+    }
+
     fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
-        let _ = self.0.send(end);
+        let _ = self.ends.send(end);
+        Ok(())
+    }
+
+    fn credited(&self, call: u64, pieces: u32) -> Result<(), BadFrame> {
+        self.hear(Heard::Credit(call, pieces))
+    }
+
+    fn called(&self, step: StepFrame) -> Result<(), BadFrame> {
+        self.hear(Heard::Called(step))
+    }
+
+    fn dropped(&self, step: u64) {
+        let _ = self.hear(Heard::Dropped(step));
+    }
+
+    fn abandoned(&self, _call: u64) {}
+
+    fn closed(&self) {}
+}
+
+impl Recorder {
+    fn hear(&self, heard: Heard) -> Result<(), BadFrame> {
+        let _ = self.heard.send(heard);
         Ok(())
     }
 }
@@ -57,6 +97,7 @@ impl Sink for Recorder {
 pub(crate) struct Engine {
     pub(crate) link: Arc<Link>,
     ends: mpsc::UnboundedReceiver<EndFrame>,
+    heard: mpsc::UnboundedReceiver<Heard>,
     run: JoinHandle<Result<(), BadFrame>>,
     death: Option<oneshot::Sender<()>>,
 }
@@ -67,7 +108,8 @@ impl Engine {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (link, inbound) = Link::new(ours, kind).unwrap();
         let (sender, ends) = mpsc::unbounded_channel();
-        link.attach(Arc::new(Recorder(sender)), signature);
+        let (hearer, heard) = mpsc::unbounded_channel();
+        link.attach(Arc::new(Recorder { ends: sender, heard: hearer }), signature);
         let (death, died) = oneshot::channel::<()>();
         let runner = Arc::clone(&link);
         let run = tokio::spawn(async move {
@@ -76,7 +118,7 @@ impl Engine {
             };
             runner.run(inbound, death).await
         });
-        (Self { link, ends, run, death: Some(death) }, theirs)
+        (Self { link, ends, heard, run, death: Some(death) }, theirs)
     }
 
     pub(crate) async fn end(&mut self) -> EndFrame {
@@ -94,6 +136,16 @@ impl Engine {
         self.ends.try_recv().ok()
     }
 
+    /// What the worker says next beside the ends of calls.
+    pub(crate) async fn heard(&mut self) -> Heard {
+        let next = tokio::time::timeout(LIMIT, self.heard.recv()).await;
+        next.expect("the worker says something in time").expect("the link keeps its sink")
+    }
+
+    pub(crate) fn try_heard(&mut self) -> Option<Heard> {
+        self.heard.try_recv().ok()
+    }
+
     /// Let the engine hear that the worker process is dead.
     pub(crate) fn announce_death(&mut self) {
         self.death.take().map(|death| death.send(()));
@@ -109,7 +161,7 @@ impl Engine {
     pub(crate) async fn outputs_of(&mut self, call: u64) -> Vec<Tensor> {
         let end = self.end().await;
         assert_eq!(end.call, call);
-        end.result.expect("the call succeeds")
+        end.result.expect("the call succeeds").tensors
     }
 
     pub(crate) fn close(self) {
@@ -131,6 +183,7 @@ impl Worker {
         let is_engine_gone = Arc::new(AtomicBool::new(false));
         let (flag, spare) = (Arc::clone(&is_engine_gone), socket.try_clone().unwrap());
         let end = WorkerEnd::connect(OwnedFd::from(socket), move || flag.store(true, Ordering::Release)).unwrap();
+        let _ = end.take_news(); // from now on they are kept
         Self { end, is_engine_gone, socket: Arc::new(spare) }
     }
 
@@ -242,6 +295,9 @@ pub(crate) fn out_call(call: u64, signature: &Signature, inputs: Vec<Gather>) ->
         items: vec![item],
         inputs,
         is_fast: Signature::is_fast(&signature.inputs),
+        method: String::new(),
+        http: None,
+        is_open: false,
     }
 }
 

@@ -35,7 +35,7 @@ fn call(change: impl FnOnce(&mut Descriptor)) -> Descriptor {
 fn calls_that_point_anywhere_else_are_refused() {
     let place = (1, 1, 4 << 20);
     let tensors = vec![shm_reference(place, 4, Datatype::Fp32, &[1])];
-    let outside = proto::Call { items: Vec::new(), tensors, unstacked: false }.encode_to_vec();
+    let outside = proto::Call { tensors, ..proto::Call::default() }.encode_to_vec();
     let length = outside.len() as u32;
     let cases = [
         call(|d| d.metadata_length = length),

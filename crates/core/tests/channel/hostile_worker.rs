@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use samovar_core::channel::frame::{Descriptor, Kind, shm_reference};
+use samovar_core::channel::frame::{Descriptor, Kind, STEP, shm_reference};
 use samovar_core::channel::transport::Signature;
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::{Datatype, Tensor, byte_size, count_bytes_elements, elements};
@@ -58,7 +58,7 @@ async fn attack(kind: TransportKind, signature: Signature, acts: Vec<Act>) {
     drop(worker);
     let outcome = engine.outcome().await;
     while let Some(end) = engine.try_end() {
-        end.result.iter().flatten().for_each(check);
+        end.result.iter().flat_map(|piece| &piece.tensors).for_each(check);
     }
     if let Err(fault) = outcome {
         assert!(fault.0.len() < 2_000, "a short reason");
@@ -125,11 +125,12 @@ fn frames_that_no_worker_may_send_end_its_link() {
             }),
         ),
         ("disagree", end(|descriptor| (descriptor.flags, descriptor.segment, descriptor.metadata_length) = (4, 0, 0))),
-        ("in the ring", Act::Push(Descriptor::new(Kind::Call, 1))),
-        ("in the ring", Act::Push(Descriptor::new(Kind::Tell, 1))),
+        ("a number of its own", Act::Push(Descriptor::new(Kind::Call, 1))),
+        ("from a worker", Act::Push(Descriptor::new(Kind::Tell, 1))),
         ("holds nothing", Act::Push(Descriptor::new(Kind::Release, 1))),
-        ("from a worker", Act::Frame(Descriptor::new(Kind::Call, 1), Vec::new())),
-        ("from a worker", Act::Frame(Descriptor::new(Kind::Part, 1), Vec::new())),
+        ("a number of its own", Act::Frame(Descriptor::new(Kind::Call, 1), Vec::new())),
+        ("a number of its own", Act::Frame(Descriptor::new(Kind::Call, STEP | 1), Vec::new())),
+        ("from a worker", Act::Frame(Descriptor::new(Kind::Ask, 1), Vec::new())),
         ("metadata of", Act::Bytes(huge.encode().to_vec())),
         ("unread entries", Act::Word(crate::raw::UP, 257)),
     ];

@@ -97,7 +97,7 @@ impl DataPlane {
         let versions = match (model, version) {
             (Some(model), Some(_)) => vec![self.registry.find(model, version)?],
             (Some(model), None) => self.registry.find_all(model)?,
-            (None, _) => self.registry.versions(),
+            (None, _) => self.registry.models(),
         };
         let is_told = |found: &&Arc<Version>| version.is_some() || found.life.lock().state() != State::Unloaded;
         let model_stats = versions.iter().filter(is_told).map(|found| describe::statistics(found)).collect();
@@ -124,7 +124,7 @@ impl DataPlane {
             };
             IndexEntry { name: version.name.to_string(), version: version.version.to_string(), state, reason }
         };
-        self.registry.versions().into_iter().map(entry).collect()
+        self.registry.models().into_iter().map(entry).collect()
     }
 
     /// Where clients connect.

@@ -134,7 +134,7 @@ impl DataPlane {
         let counts = |version: &Arc<Version>| version.life.lock().state() != State::Unloaded;
         is_up
             && (!self.config.strict_readiness
-                || self.registry.versions().iter().filter(|v| counts(v)).all(|v| v.ready().is_ok()))
+                || self.registry.versions().iter().filter(|v| counts(v)).all(|v| self.registry.ready(v).is_ok()))
     }
 
     /// True once the engine was told to stop.
@@ -149,7 +149,7 @@ impl DataPlane {
         if self.draining() {
             return Err(shutting_down());
         }
-        version.ready()
+        self.registry.ready(&version)
     }
 
     /// Room for a body, none yet.

@@ -43,7 +43,12 @@ pub(crate) fn status(code: Code) -> u8 {
         Code::PayloadTooLarge | Code::QueueFull | Code::Overloaded => RESOURCE_EXHAUSTED,
         Code::DeadlineExceeded | Code::BodyTimeout => DEADLINE_EXCEEDED,
         Code::Cancelled => CANCELLED,
-        Code::ModelError | Code::BadModelOutput | Code::PoisonItem | Code::LoadFailed | Code::Internal => INTERNAL,
+        Code::ModelError
+        | Code::BadModelOutput
+        | Code::PoisonItem
+        | Code::CallCycle
+        | Code::LoadFailed
+        | Code::Internal => INTERNAL,
         Code::NotReady | Code::ModelFailed | Code::ShuttingDown | Code::WorkerLost => UNAVAILABLE,
     }
 }

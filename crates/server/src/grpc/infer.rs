@@ -48,6 +48,7 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, call: &mut Call<'_>) -> Result
         idempotent: options.idempotent,
         trace: call.head.trace(),
         arrived: call.line.arrived,
+        origin: None,
     };
     let (frame, version) = plane
         .infer(DOOR, request, |response| {

@@ -19,9 +19,12 @@ pub(crate) fn status(code: Code) -> StatusCode {
         Code::ForbiddenHost => StatusCode::MISDIRECTED_REQUEST,
         Code::QueueFull | Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Code::Cancelled => client_closed_request(),
-        Code::ModelError | Code::BadModelOutput | Code::PoisonItem | Code::LoadFailed | Code::Internal => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        Code::ModelError
+        | Code::BadModelOutput
+        | Code::PoisonItem
+        | Code::CallCycle
+        | Code::LoadFailed
+        | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Code::NotReady | Code::ModelFailed | Code::ShuttingDown | Code::WorkerLost => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }

@@ -99,6 +99,7 @@ fn request(
         idempotent: options.idempotent,
         trace: call.head.trace(),
         arrived: call.line.arrived,
+        origin: None,
     };
     (request, Wish { id: own_id, outputs: decoded.outputs, binary_output: decoded.binary_output })
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{CallFrame, Output, SharedMemory, WorkerEnd};
 use crate::channel::arena::Range;
@@ -13,13 +12,13 @@ use crate::channel::frame::{
 use crate::channel::segments::Mapping;
 use crate::channel::shm::wake;
 use crate::channel::socket::Outgoing;
-use crate::channel::transport::Signature;
+use crate::channel::transport::{Message, Signature};
 use crate::channel::{ALIGNMENT, RETAINED_BYTES, align, proto};
-use crate::tensor::{MAX_RANK, MAX_TENSOR_BYTES};
+use crate::tensor::{Datatype, MAX_RANK, MAX_TENSOR_BYTES};
 
-/// Why an answer could not be sent.
-#[derive(Debug)]
-struct NoRoom;
+/// Why something could not be sent: the engine grants no memory for it.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRoom;
 
 impl WorkerEnd {
     /// Answer a call with its outputs, in the order of the signature. Where the engine grants no memory for them, the
@@ -41,16 +40,50 @@ impl WorkerEnd {
                     self.refuse_output(descriptor, text);
                 }
             }
-            None => {
-                let tensors =
-                    outputs.iter().map(|o| inline_reference(o.data.len() as u64, o.datatype, &o.shape)).collect();
-                descriptor.tensor_count = outputs.len() as u16;
-                let mut frame = Outgoing::new(descriptor, &proto::End { failure: None, tensors });
-                frame.tensors = outputs.iter().map(|output| Bytes::copy_from_slice(output.data)).collect();
-                let _ = self.send(&frame);
-            }
+            None => self.send_inline(descriptor, Message::End(proto::End::default()), outputs),
         }
         drop(call);
+    }
+
+    /// Answer a call of a service with the head, unless a piece had it, and the rest of an HTTP response.
+    pub fn respond(&self, mut call: CallFrame, http: Option<proto::HttpResponse>, body: &[u8]) {
+        let descriptor = self.close(&mut call);
+        let message = Message::End(proto::End { http, ..proto::End::default() });
+        if self.send_with_tensors(descriptor, message, &of_body(body)).is_err() {
+            let text = format!("the engine grants no memory for a body of {} bytes; send less at a time", body.len());
+            self.refuse_output(descriptor, text);
+        }
+    }
+
+    /// Send a piece of the answer to a call; false if there is no credit for one now.
+    pub fn part(&self, call: &mut CallFrame, outputs: &[Output<'_>]) -> Result<bool, NoRoom> {
+        self.send_part(call, None, outputs)
+    }
+
+    /// Send a piece of an HTTP response, as [`Self::part`].
+    pub fn respond_part(
+        &self,
+        call: &mut CallFrame,
+        http: Option<proto::HttpResponse>,
+        body: &[u8],
+    ) -> Result<bool, NoRoom> {
+        self.send_part(call, http, &of_body(body))
+    }
+
+    fn send_part(
+        &self,
+        call: &mut CallFrame,
+        http: Option<proto::HttpResponse>,
+        outputs: &[Output<'_>],
+    ) -> Result<bool, NoRoom> {
+        if !call.state.spend() {
+            return Ok(false);
+        }
+        let mut descriptor = Descriptor::new(Kind::Part, call.call);
+        (descriptor.instance, descriptor.sequence) = (call.instance, call.parts);
+        self.send_with_tensors(descriptor, Message::Part(proto::Part { http, ..proto::Part::default() }), outputs)?;
+        call.parts += 1;
+        Ok(true)
     }
 
     /// Answer a call with what went wrong.
@@ -69,7 +102,7 @@ impl WorkerEnd {
         for text in [&mut failure.class_name, &mut failure.message, &mut failure.traceback] {
             text.truncate(text.floor_char_boundary(MAX_END_METADATA_BYTES as usize / 4));
         }
-        let _ = self.send(&Outgoing::new(descriptor, &proto::End { failure: Some(failure), tensors: Vec::new() }));
+        let _ = self.send(&Outgoing::new(descriptor, &proto::End { failure: Some(failure), ..proto::End::default() }));
     }
 
     fn finish_shm(
@@ -83,44 +116,86 @@ impl WorkerEnd {
             return Ok(());
         }
         let signature = self.signature.lock().clone();
-        let fast = signature.as_deref().and_then(|signature| fast_rows(signature, outputs));
+        let Some(rows) = signature.as_deref().and_then(|signature| fast_rows(signature, outputs)) else {
+            return self.send_shm(shm, *descriptor, Message::End(proto::End::default()), outputs);
+        };
+        let (range, mapping) = self.allocate(align(outputs[0].data.len() as u64)).ok_or(NoRoom)?;
+        if !mapping.write(range.offset, outputs[0].data) {
+            return Err(NoRoom);
+        }
+        stand_in(descriptor, range, 1);
+        descriptor.flags |= FLAG_TENSOR;
+        descriptor.rows = rows;
+        descriptor.tensor_offset = descriptor.offset;
+        descriptor.tensor_length = outputs[0].data.len() as u32;
+        descriptor.datatype = outputs[0].datatype as u8;
+        self.push(shm, descriptor, true);
+        Ok(())
+    }
+
+    /// Send a frame whose tensors stand in its metadata.
+    pub(super) fn send_with_tensors(
+        &self,
+        descriptor: Descriptor,
+        message: Message,
+        outputs: &[Output<'_>],
+    ) -> Result<(), NoRoom> {
+        match &self.shm {
+            Some(shm) => self.send_shm(shm, descriptor, message, outputs),
+            None => {
+                self.send_inline(descriptor, message, outputs);
+                Ok(())
+            }
+        }
+    }
+
+    fn send_inline(&self, mut descriptor: Descriptor, mut message: Message, outputs: &[Output<'_>]) {
+        *message.tensors_mut() =
+            outputs.iter().map(|o| inline_reference(o.data.len() as u64, o.datatype, &o.shape)).collect();
+        descriptor.tensor_count = outputs.len() as u16;
+        let mut frame = Outgoing::encoded(descriptor, message.encode());
+        frame.tensors = outputs.iter().map(|output| Bytes::copy_from_slice(output.data)).collect();
+        let _ = self.send(&frame);
+    }
+
+    fn send_shm(
+        &self,
+        shm: &SharedMemory,
+        mut descriptor: Descriptor,
+        mut message: Message,
+        outputs: &[Output<'_>],
+    ) -> Result<(), NoRoom> {
         let total: u64 = outputs.iter().map(|output| align(output.data.len() as u64)).sum();
-        let bound = if fast.is_some() { 0 } else { metadata_bound(outputs) };
-        let (range, mapping) = self.allocate(align(bound) + total).ok_or(NoRoom)?;
-        let mut at = range.offset + align(bound);
-        let mut references = Vec::new();
+        let bound = align(message.encoded_len() as u64 + references_bound(outputs));
+        let (range, mapping) = self.allocate(bound + total).ok_or(NoRoom)?;
+        let mut at = range.offset + bound;
         for output in outputs {
             let length = output.data.len() as u64;
             if !mapping.write(at, output.data) {
                 return Err(NoRoom);
             }
-            references.push(shm_reference(
-                (range.segment, range.generation, at),
-                length,
-                output.datatype,
-                &output.shape,
-            ));
+            let place = (range.segment, range.generation, at);
+            message.tensors_mut().push(shm_reference(place, length, output.datatype, &output.shape));
             at += align(length);
         }
-        descriptor.segment = range.segment;
-        descriptor.generation = range.generation;
-        descriptor.offset = (range.offset / ALIGNMENT) as u32;
-        descriptor.tensor_count = outputs.len() as u16;
-        if let Some(rows) = fast {
-            descriptor.flags |= FLAG_TENSOR;
-            descriptor.rows = rows;
-            descriptor.tensor_offset = descriptor.offset;
-            descriptor.tensor_length = outputs[0].data.len() as u32;
-            descriptor.datatype = outputs[0].datatype as u8;
-        } else {
-            let metadata = proto::End { failure: None, tensors: references }.encode_to_vec();
-            descriptor.metadata_length = metadata.len() as u32;
-            if !mapping.write(range.offset, &metadata) {
-                return Err(NoRoom);
+        let metadata = message.encode();
+        stand_in(&mut descriptor, range, outputs.len());
+        descriptor.metadata_length = metadata.len() as u32;
+        if !mapping.write(range.offset, &metadata) {
+            return Err(NoRoom);
+        }
+        self.push(shm, &descriptor, true);
+        Ok(())
+    }
+
+    /// Say what a descriptor alone says, and wake the engine.
+    pub(super) fn say(&self, descriptor: &Descriptor) {
+        match &self.shm {
+            Some(shm) => self.push(shm, descriptor, true),
+            None => {
+                let _ = self.send(&Outgoing::bare(*descriptor));
             }
         }
-        self.push(shm, descriptor, true);
-        Ok(())
     }
 
     /// Answer memory; asks the engine for more where there is none. `None` if it refuses.
@@ -130,6 +205,12 @@ impl WorkerEnd {
             if let Some(range) = segments.arena.allocate(length) {
                 let mapping = Arc::clone(segments.answers.get(&range.segment)?);
                 return Some((range, mapping));
+            }
+            drop(segments);
+            let is_freed = self.hear_releases().ok()?;
+            segments = self.segments.lock();
+            if is_freed {
+                continue;
             }
             segments.is_refused = false;
             let before = segments.arena.size();
@@ -167,12 +248,12 @@ impl WorkerEnd {
     }
 
     pub(super) fn not_started(&self, call: u64, instance: u32) {
-        self.cancelled.lock().running.remove(&call);
+        self.running.lock().remove(&call);
         let mut end = Descriptor::new(Kind::End, call);
         end.instance = instance;
         end.flags = FLAG_FAILED | FLAG_RELEASED;
         let failure = proto::Failure { kind: proto::failure::Kind::NotStarted as i32, ..proto::Failure::default() };
-        let _ = self.send(&Outgoing::new(end, &proto::End { failure: Some(failure), tensors: Vec::new() }));
+        let _ = self.send(&Outgoing::new(end, &proto::End { failure: Some(failure), ..proto::End::default() }));
     }
 
     /// Bytes of answer memory that the engine has not given back, as far as this end has heard.
@@ -197,7 +278,23 @@ fn fast_rows(signature: &Signature, outputs: &[Output<'_>]) -> Option<u32> {
     (signature.fast_shape(&signature.outputs, rows).ok()? == output.shape).then_some(rows)
 }
 
+/// A body as the one tensor of a frame; none for an empty one.
+fn of_body(body: &[u8]) -> Vec<Output<'_>> {
+    if body.is_empty() {
+        return Vec::new();
+    }
+    vec![Output { datatype: Datatype::Uint8, shape: vec![body.len() as u64], data: body }]
+}
+
+/// Where a frame's range is, and how many tensors it has.
+fn stand_in(descriptor: &mut Descriptor, range: Range, tensors: usize) {
+    descriptor.segment = range.segment;
+    descriptor.generation = range.generation;
+    descriptor.offset = (range.offset / ALIGNMENT) as u32;
+    descriptor.tensor_count = tensors as u16;
+}
+
 /// No reference takes more than 80 bytes beside its dims, and no dim more than 10.
-fn metadata_bound(outputs: &[Output<'_>]) -> u64 {
+fn references_bound(outputs: &[Output<'_>]) -> u64 {
     outputs.iter().map(|output| 80 + 10 * output.shape.len() as u64).sum()
 }

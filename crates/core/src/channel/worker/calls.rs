@@ -12,7 +12,7 @@ use crate::channel::arena::Range;
 use crate::channel::frame::{BadFrame, Descriptor, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, bad, shm_reference};
 use crate::channel::proto;
 use crate::channel::segments::{Mapping, Slice};
-use crate::channel::transport::decode;
+use crate::channel::transport::Message;
 use crate::clock::now;
 use crate::tensor::Datatype;
 
@@ -43,10 +43,11 @@ impl WorkerEnd {
     /// The END descriptor of a call. Its inputs count as released if nobody else looks at them.
     pub(super) fn close(&self, call: &mut CallFrame) -> Descriptor {
         call.inputs.clear();
-        self.cancelled.lock().running.remove(&call.call);
+        self.running.lock().remove(&call.call);
         let mut descriptor = Descriptor::new(Kind::End, call.call);
         descriptor.instance = call.instance;
         descriptor.deadline = call.began;
+        descriptor.sequence = call.parts;
         match &call.range {
             Some(range) if Arc::strong_count(range) > 1 => {
                 self.held_bytes.fetch_add(range.range.length, Ordering::Relaxed);
@@ -61,7 +62,7 @@ impl WorkerEnd {
         descriptor
     }
 
-    /// The last view of a call's inputs died after its END.
+    /// The last view of what a frame carried died after the call's END.
     pub(super) fn release(&self, call: u64, range: Range) {
         self.held_bytes.fetch_sub(range.length, Ordering::Relaxed);
         let Some(shm) = &self.shm else { return };
@@ -71,38 +72,85 @@ impl WorkerEnd {
         self.push(shm, &descriptor, range.length >= URGENT_RELEASE_BYTES);
     }
 
-    /// The mapping of a request segment; its SEGMENT may still be on the socket when a call in it is in the ring.
-    pub(super) fn request_mapping(&self, segment: u32) -> Arc<Mapping> {
-        let mut segments = self.segments.lock();
+    /// The mapping of a request segment; its SEGMENT may still be on the socket when a frame in it is in the ring.
+    pub(super) fn request_mapping(self: &Arc<Self>, segment: u32) -> Result<Arc<Mapping>, BadFrame> {
         loop {
+            let mut segments = self.segments.lock();
             if let Some(mapping) = segments.requests.get(&segment) {
-                return Arc::clone(mapping);
+                return Ok(Arc::clone(mapping));
             }
-            self.granted.wait(&mut segments);
+            if self.reader.get() != Some(&std::thread::current().id()) {
+                self.granted.wait(&mut segments);
+                continue;
+            }
+            drop(segments);
+            self.read_frame().map_err(|error| BadFrame(error.to_string()))?;
         }
     }
 
     pub(super) fn open_call(self: &Arc<Self>, descriptor: &Descriptor) -> Result<CallFrame, BadFrame> {
-        let mapping = self.request_mapping(descriptor.segment);
+        let (message, inputs, owner) = self.open(descriptor, OPEN)?;
+        let Message::Call(call) = message else { return bad("CALL") };
+        Ok(self.claimed(descriptor, call, inputs, Some(owner)))
+    }
+
+    /// A PART or END of the engine, whose range is given back when the last view of it dies.
+    pub(super) fn open_answer(self: &Arc<Self>, descriptor: &Descriptor) -> Result<(Message, Vec<Input>), BadFrame> {
+        let (message, inputs, owner) = self.open(descriptor, HELD)?;
+        self.held_bytes.fetch_add(owner.range.length, Ordering::Relaxed);
+        Ok((message, inputs))
+    }
+
+    /// Metadata and tensors of a frame in shared memory, and what its range belongs to.
+    fn open(
+        self: &Arc<Self>,
+        descriptor: &Descriptor,
+        state: u8,
+    ) -> Result<(Message, Vec<Input>, Arc<InputRange>), BadFrame> {
+        let mapping = self.request_mapping(descriptor.segment)?;
         let place = (descriptor.segment, descriptor.generation, u64::from(descriptor.offset) * ALIGNMENT);
         let Some(metadata) = mapping.read(place.2, u64::from(descriptor.metadata_length)) else {
             return bad("metadata outside of its segment");
         };
-        let message: proto::Call = decode(metadata)?;
+        let message = Message::decode(descriptor.kind, metadata)?;
         let references = if descriptor.has(FLAG_TENSOR) {
-            let Some(signature) = self.signature.lock().clone() else { return bad("CALL before any load") };
-            let shape = signature.fast_shape(&signature.inputs, descriptor.rows)?;
-            let offset = u64::from(descriptor.tensor_offset) * ALIGNMENT;
-            let length = u64::from(descriptor.tensor_length);
-            let Some(datatype) = Datatype::from_number(u32::from(descriptor.datatype)) else { return bad("datatype") };
-            vec![Reference::check(&shm_reference((place.0, place.1, offset), length, datatype, &shape))?]
+            vec![self.fast_reference(descriptor, place)?]
         } else {
-            message.tensors.iter().map(Reference::check).collect::<Result<Vec<_>, _>>()?
+            message.tensors().iter().map(Reference::check).collect::<Result<Vec<_>, _>>()?
         };
-        // What the engine frees with this call: from the metadata to the end of the last tensor.
-        let end = references.iter().filter_map(|r| r.place.map(|place| place.2 + r.length)).max().unwrap_or(place.2);
-        let range =
-            Range { segment: place.0, generation: place.1, offset: place.2, length: end.saturating_sub(place.2) };
+        // What the engine frees with this frame: from the metadata to the end of the last tensor in this segment.
+        let own = references.iter().filter_map(|r| r.place.filter(|own| own.0 == place.0).map(|own| own.2 + r.length));
+        let length = own.max().unwrap_or(place.2).saturating_sub(place.2);
+        let range = Range { segment: place.0, generation: place.1, offset: place.2, length };
+        let end = Arc::downgrade(self);
+        let owner = Arc::new(InputRange { end, call: descriptor.call, range, state: AtomicU8::new(state) });
+        let copies = self.must_copy();
+        let inputs = references.into_iter().map(|reference| self.input(reference, &owner, copies));
+        Ok((message, inputs.collect::<Result<_, _>>()?, owner))
+    }
+
+    fn fast_reference(&self, descriptor: &Descriptor, place: (u32, u32, u64)) -> Result<Reference, BadFrame> {
+        let Some(signature) = self.signature.lock().clone() else { return bad("CALL before any load") };
+        let shape = signature.fast_shape(&signature.inputs, descriptor.rows)?;
+        let offset = u64::from(descriptor.tensor_offset) * ALIGNMENT;
+        let length = u64::from(descriptor.tensor_length);
+        let Some(datatype) = Datatype::from_number(u32::from(descriptor.datatype)) else { return bad("datatype") };
+        Reference::check(&shm_reference((place.0, place.1, offset), length, datatype, &shape))
+    }
+
+    /// A tensor where it lies, which may be where another worker wrote it.
+    fn input(self: &Arc<Self>, reference: Reference, owner: &Arc<InputRange>, copies: bool) -> Result<Input, BadFrame> {
+        let Some((segment, _, offset)) = reference.place else { return bad("an inline tensor in shared memory") };
+        let mapping = self.request_mapping(segment)?;
+        let Some(slice) = Slice::new(mapping, offset, reference.length, Arc::clone(owner)) else {
+            return bad("a tensor outside of its segment");
+        };
+        let data = if copies { Bytes::copy_from_slice(slice.as_ref()) } else { Bytes::from_owner(slice) };
+        Ok(Input { datatype: reference.datatype, shape: reference.shape, data })
+    }
+
+    /// True if too many inputs are kept beyond their calls; the model is told once.
+    fn must_copy(&self) -> bool {
         let copies = self.holds_too_much();
         if copies && !self.has_warned.swap(true, Ordering::Relaxed) {
             // The engine logs what comes here under the model's name.
@@ -113,41 +161,32 @@ impl WorkerEnd {
                 MAX_HELD_BYTES >> 20
             );
         }
-        let owner = Arc::new(InputRange {
-            end: Arc::downgrade(self),
-            call: descriptor.call,
-            range,
-            state: AtomicU8::new(OPEN),
-        });
-        let mut inputs = Vec::with_capacity(references.len());
-        for reference in references {
-            let offset = reference.place.map_or(0, |place| place.2);
-            let Some(slice) = Slice::new(Arc::clone(&mapping), offset, reference.length, Arc::clone(&owner)) else {
-                return bad("a tensor outside of its segment");
-            };
-            let data = if copies { Bytes::copy_from_slice(slice.as_ref()) } else { Bytes::from_owner(slice) };
-            inputs.push(Input { datatype: reference.datatype, shape: reference.shape, data });
-        }
-        Ok(self.claimed(descriptor, message.items, inputs, Some(owner)))
+        copies
     }
 
     pub(super) fn claimed(
         &self,
         descriptor: &Descriptor,
-        items: Vec<proto::Item>,
+        message: proto::Call,
         inputs: Vec<Input>,
         range: Option<Arc<InputRange>>,
     ) -> CallFrame {
-        let cancelled = Arc::clone(self.cancelled.lock().running.entry(descriptor.call).or_default());
+        let state = Arc::clone(self.running.lock().entry(descriptor.call).or_default());
+        if !message.is_open {
+            state.end_body();
+        }
         CallFrame {
             call: descriptor.call,
             instance: descriptor.instance,
             rows: descriptor.rows,
-            items,
+            items: message.items,
             inputs,
-            cancelled,
-            began: now(),
+            method: message.method,
+            http: message.http,
+            state,
             deadline: descriptor.deadline,
+            began: now(),
+            parts: 0,
             range,
         }
     }

@@ -5,23 +5,29 @@
 
 mod answers;
 mod calls;
+mod relay;
+mod steps;
+mod streams;
 mod thread;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+pub use self::answers::NoRoom;
 use self::calls::InputRange;
+pub use self::streams::{CallState, Step, StepNews};
 use self::thread::{end_process_group, wake_at_end_of};
 use super::arena::Arena;
-use super::frame::{BadFrame, Descriptor, Kind, bad};
+use super::frame::{BadFrame, Descriptor, Kind};
 use super::ring::{Consumer, Direction, Producer};
 use super::segments::{Mapping, open};
 use super::socket::{self, Outgoing};
@@ -75,10 +81,17 @@ pub struct CallFrame {
     pub items: Vec<proto::Item>,
     /// One per input, in the order of the signature.
     pub inputs: Vec<Input>,
-    /// Set once nobody waits for the answer.
-    pub cancelled: Arc<AtomicBool>,
+    /// Of a service: the method that takes the inputs; empty for a model.
+    pub method: String,
+    /// Of a service: the HTTP request whose body, as far as it has come, is the one input.
+    pub http: Option<proto::HttpRequest>,
+    /// What the engine says of it while it runs.
+    pub state: Arc<CallState>,
+    /// The engine will have answered by then.
+    pub deadline: Nanos,
     began: Nanos,
-    deadline: Nanos,
+    /// Pieces of the answer that were sent.
+    parts: u32,
     range: Option<Arc<InputRange>>,
 }
 
@@ -103,10 +116,21 @@ pub struct WorkerEnd {
     socket: OwnedFd,
     /// Serialises frames on the socket.
     writing: Mutex<()>,
-    /// Readable when [`WorkerEnd::take`] is worth a call.
+    /// Made readable by the engine when it has pushed to a ring that nobody reads; without rings, as `relay`.
     work: OwnedFd,
+    /// Made readable by this process when its thread has something for whoever runs the model.
+    relay: OwnedFd,
+    /// The thread reads the ring too: whoever runs the model may be waiting for something else.
+    is_relayed: AtomicBool,
+    reader: OnceLock<ThreadId>,
     inbox: Mutex<VecDeque<Incoming>>,
-    cancelled: Mutex<Cancelled>,
+    /// Calls that run, or are about to.
+    running: Mutex<HashMap<u64, Arc<CallState>>>,
+    /// Calls of this worker that it waits for.
+    steps: Mutex<HashMap<u64, Arc<Step>>>,
+    next_step: AtomicU64,
+    /// Numbers of calls and steps that something has come for; kept once somebody has asked for them.
+    news: Mutex<Option<Vec<u64>>>,
     ended: AtomicBool,
     signature: Mutex<Option<Arc<Signature>>>,
     segments: Mutex<Segments>,
@@ -118,13 +142,6 @@ pub struct WorkerEnd {
     shm: Option<SharedMemory>,
     /// Calls whose descriptor came through the socket because the ring was full.
     strays: Mutex<VecDeque<Descriptor>>,
-}
-
-#[derive(Debug, Default)]
-struct Cancelled {
-    running: HashMap<u64, Arc<AtomicBool>>,
-    /// Not yet reported to the event loop.
-    news: Vec<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -184,8 +201,14 @@ impl WorkerEnd {
             socket,
             writing: Mutex::default(),
             work,
+            relay: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            is_relayed: AtomicBool::new(false),
+            reader: OnceLock::new(),
             inbox: Mutex::default(),
-            cancelled: Mutex::default(),
+            running: Mutex::default(),
+            steps: Mutex::default(),
+            next_step: AtomicU64::new(1),
+            news: Mutex::default(),
             ended: AtomicBool::new(false),
             signature: Mutex::default(),
             segments: Mutex::default(),
@@ -211,10 +234,14 @@ impl WorkerEnd {
         Ok(end)
     }
 
-    /// The descriptor to wait on beside [`Self::take`].
+    /// The descriptor to wait on beside [`Self::take`]; another one once a load has made the worker relayed.
     #[must_use]
     pub fn work_descriptor(&self) -> &OwnedFd {
-        &self.work
+        if self.is_relayed() { &self.relay } else { &self.work }
+    }
+
+    fn is_relayed(&self) -> bool {
+        self.is_relayed.load(Ordering::Acquire)
     }
 
     /// True when the engine wants this worker to end.
@@ -223,10 +250,10 @@ impl WorkerEnd {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Numbers of the calls that were cancelled since the last look.
+    /// Numbers of calls and steps for which something has come since the last look: a cancellation, a piece, credit.
     #[must_use]
-    pub fn take_cancelled(&self) -> Vec<u64> {
-        std::mem::take(&mut self.cancelled.lock().news)
+    pub fn take_news(&self) -> Vec<u64> {
+        std::mem::take(self.news.lock().get_or_insert_default())
     }
 
     /// Wait for the next call or question; `None` when the engine wants this worker to end.
@@ -238,7 +265,7 @@ impl WorkerEnd {
             if self.has_ended() {
                 return Ok(None);
             }
-            let _ = poll(&mut [PollFd::new(&self.work, PollFlags::IN)], None);
+            let _ = poll(&mut [PollFd::new(self.work_descriptor(), PollFlags::IN)], None);
             self.clear_work();
         }
     }
@@ -250,7 +277,7 @@ impl WorkerEnd {
     }
 
     fn clear_work(&self) {
-        let _ = rustix::io::read(&self.work, &mut [0_u8; 8]);
+        let _ = rustix::io::read(self.work_descriptor(), &mut [0_u8; 8]);
     }
 
     /// The next call or question. `None`: there is nothing, and the work descriptor becomes readable when there is.
@@ -260,7 +287,7 @@ impl WorkerEnd {
             match incoming {
                 Some(Incoming::Call(mut call)) => {
                     call.began = now();
-                    if call.began < call.deadline && !call.cancelled.load(Ordering::Acquire) {
+                    if call.began < call.deadline && !call.state.is_cancelled() {
                         return Ok(Some(Incoming::Call(call)));
                     }
                     self.not_started(call.call, call.instance);
@@ -269,57 +296,21 @@ impl WorkerEnd {
                 Some(ask) => return Ok(Some(ask)),
                 None => {}
             }
-            let Some(shm) = &self.shm else { return Ok(None) };
-            let stray = self.strays.lock().pop_front();
-            if let Some(descriptor) = stray {
-                let is_cancelled = self.is_cancelled(descriptor.call);
-                if is_cancelled || now() >= descriptor.deadline {
-                    self.not_started(descriptor.call, descriptor.instance);
-                    continue;
-                }
-                return self.open_call(&descriptor).map(|call| Some(Incoming::Call(call)));
+            if self.is_relayed() {
+                return Ok(None);
             }
-            let mut consumer = shm.consumer.lock();
-            let Some(entry) = consumer.pop()? else {
-                if consumer.prepare_sleep() {
-                    self.trim();
-                    return Ok(None);
-                }
-                continue;
+            let stray = self.strays.lock().pop_front();
+            let descriptor = match stray {
+                Some(descriptor) => Some(descriptor).filter(|descriptor| self.may_begin(descriptor)),
+                None => match self.next_in_ring()? {
+                    None => return Ok(None),
+                    Some(found) => found,
+                },
             };
-            let descriptor = Descriptor::decode(&entry.descriptor)?;
-            let is_mine = match descriptor.kind {
-                Kind::Release => {
-                    self.answer_released(&descriptor);
-                    false
-                }
-                Kind::Call if now() >= descriptor.deadline => {
-                    if consumer.refuse(&entry) {
-                        self.not_started(descriptor.call, descriptor.instance);
-                    }
-                    false
-                }
-                Kind::Call => {
-                    // Known before it is claimed: from then on a CANCEL may come.
-                    self.cancelled.lock().running.entry(descriptor.call).or_default();
-                    let is_claimed = consumer.claim(&entry);
-                    if !is_claimed {
-                        self.cancelled.lock().running.remove(&descriptor.call);
-                    }
-                    is_claimed
-                }
-                kind => return bad(format!("{kind:?} in the ring")),
-            };
-            consumer.acknowledge();
-            drop(consumer);
-            if is_mine {
+            if let Some(descriptor) = descriptor {
                 return self.open_call(&descriptor).map(|call| Some(Incoming::Call(call)));
             }
         }
-    }
-
-    fn is_cancelled(&self, call: u64) -> bool {
-        self.cancelled.lock().running.get(&call).is_some_and(|flag| flag.load(Ordering::Acquire))
     }
 
     /// Answer a question.

@@ -9,28 +9,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{Incoming, Input, WorkerEnd};
-use crate::channel::frame::{BadFrame, Descriptor, Kind, Reference};
+use crate::channel::frame::{Descriptor, Kind, Reference};
 use crate::channel::proto;
 use crate::channel::segments::open;
 use crate::channel::shm::wake;
 use crate::channel::socket::{self, receive_exact};
-use crate::channel::transport::{Signature, decode};
+use crate::channel::transport::{Message, Signature, decode};
 use crate::tensor::TensorSpec;
 
 /// How long the socket may be silent before the worker looks whether its parent is still the engine.
 const PARENT_CHECK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 impl WorkerEnd {
-    /// Read the socket until the engine is gone.
+    /// Read the socket, and the ring where that is relayed, until the engine is gone.
     pub(super) fn read_socket(self: Arc<Self>) {
+        let _ = self.reader.set(std::thread::current().id());
         let outcome = loop {
-            match self.await_frame().and_then(|()| socket::receive(&self.socket)) {
-                Ok((descriptor, metadata, descriptors)) => {
-                    if let Err(error) = self.handle(&descriptor, &metadata, descriptors) {
-                        break error;
-                    }
-                }
-                Err(error) => break error,
+            if let Err(error) = self.read_next() {
+                break error;
             }
         };
         if outcome.kind() != io::ErrorKind::UnexpectedEof && outcome.kind() != io::ErrorKind::ConnectionReset {
@@ -39,15 +35,36 @@ impl WorkerEnd {
         }
     }
 
-    /// Wait for something to read; `UnexpectedEof` when the engine is gone and somebody else keeps the socket open.
-    fn await_frame(&self) -> io::Result<()> {
+    /// Deal with what has come, or wait for it.
+    fn read_next(self: &Arc<Self>) -> io::Result<()> {
+        if self.is_relayed() {
+            self.relay()?;
+        }
+        if self.await_frame()? { self.read_frame() } else { Ok(()) }
+    }
+
+    /// Take one frame from the socket; only the thread does this.
+    pub(super) fn read_frame(self: &Arc<Self>) -> io::Result<()> {
+        let (descriptor, metadata, descriptors) = socket::receive(&self.socket)?;
+        self.handle(&descriptor, &metadata, descriptors)
+    }
+
+    /// Wait until there is something in the socket (true) or in the relayed ring (false); `UnexpectedEof` when the
+    /// engine is gone and somebody else keeps the socket open.
+    fn await_frame(&self) -> io::Result<bool> {
         loop {
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&PARENT_CHECK)) {
+            let mut watched = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.work, PollFlags::IN)];
+            let count = if self.is_relayed() && self.shm.is_some() { 2 } else { 1 };
+            match poll(&mut watched[..count], Some(&PARENT_CHECK)) {
                 Ok(0) if self.is_child.load(Ordering::Relaxed) && !is_parent(self.engine) => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return Ok(()),
+                Ok(_) if watched[0].revents().is_empty() => {
+                    let _ = rustix::io::read(&self.work, &mut [0_u8; 8]);
+                    return Ok(false);
+                }
+                Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -61,17 +78,10 @@ impl WorkerEnd {
     ) -> io::Result<()> {
         match descriptor.kind {
             Kind::Segment => self.granted(&decode(metadata).map_err(socket::invalid)?, descriptors)?,
-            Kind::Cancel => {
-                let mut cancelled = self.cancelled.lock();
-                if let Some(flag) = cancelled.running.get(&descriptor.call) {
-                    flag.store(true, Ordering::Release);
-                    cancelled.news.push(descriptor.call);
-                }
-            }
             Kind::Ask => {
                 let ask: proto::Ask = decode(metadata).map_err(socket::invalid)?;
                 match ask.verb.as_str() {
-                    "load" => *self.signature.lock() = Some(Arc::new(signature_of(&ask.body)?)),
+                    "load" => self.prepare_load(&ask.body)?,
                     "end" => self.ended.store(true, Ordering::Release),
                     _ => {}
                 }
@@ -80,15 +90,34 @@ impl WorkerEnd {
                     self.inbox.lock().push_back(ask);
                 }
             }
-            Kind::Release => self.answer_released(descriptor),
             Kind::Call if descriptor.segment != 0 => {
-                self.cancelled.lock().running.entry(descriptor.call).or_default();
-                self.strays.lock().push_back(*descriptor);
+                self.running.lock().entry(descriptor.call).or_default();
+                if !self.is_relayed() {
+                    self.strays.lock().push_back(*descriptor);
+                } else if self.may_begin(descriptor) {
+                    let call = self.open_call(descriptor).map_err(socket::invalid)?;
+                    self.inbox.lock().push_back(Incoming::Call(call));
+                }
             }
-            Kind::Call => self.receive_inline(descriptor, &decode(metadata).map_err(socket::invalid)?)?,
-            kind => return Err(socket::invalid(BadFrame(format!("{kind:?} from the engine")))),
+            Kind::Call | Kind::Part | Kind::End if descriptor.segment == 0 => {
+                self.receive_inline(descriptor, metadata)?
+            }
+            _ => self.heard(descriptor).map_err(socket::invalid)?,
         }
-        wake(&self.work);
+        wake(self.work_descriptor());
+        Ok(())
+    }
+
+    /// A load says what the fast path leaves out, and whether the ring is the thread's from now on: the model may wait
+    /// for answers of others, or for a slow client, while calls arrive.
+    fn prepare_load(&self, body: &str) -> io::Result<()> {
+        let load: Load = serde_json::from_str(body)?;
+        let (inputs, outputs, batch_axis) = (load.inputs, load.outputs, load.batch_axis);
+        *self.signature.lock() = Some(Arc::new(Signature { inputs, outputs, batch_axis }));
+        if self.shm.is_some() && (load.streams || !load.uses.is_empty() || load.service.is_some()) {
+            self.is_relayed.store(true, Ordering::Release);
+            wake(&self.work); // whoever waits for it waits for `relay` from now on
+        }
         Ok(())
     }
 
@@ -113,29 +142,37 @@ impl WorkerEnd {
         Ok(())
     }
 
-    pub(super) fn receive_inline(self: &Arc<Self>, descriptor: &Descriptor, message: &proto::Call) -> io::Result<()> {
-        let mut inputs = Vec::with_capacity(message.tensors.len());
-        for tensor in &message.tensors {
+    fn receive_inline(self: &Arc<Self>, descriptor: &Descriptor, metadata: &[u8]) -> io::Result<()> {
+        let message = Message::decode(descriptor.kind, metadata).map_err(socket::invalid)?;
+        let mut inputs = Vec::with_capacity(message.tensors().len());
+        for tensor in message.tensors() {
             let reference = Reference::check(tensor).map_err(socket::invalid)?;
             let mut data = vec![0; reference.length as usize];
             receive_exact(self.socket.as_fd(), &mut data, &mut Vec::new())?;
             inputs.push(Input { datatype: reference.datatype, shape: reference.shape, data: data.into() });
         }
-        let call = self.claimed(descriptor, message.items.clone(), inputs, None);
-        self.inbox.lock().push_back(Incoming::Call(call));
+        match message {
+            Message::Call(message) => {
+                let call = self.claimed(descriptor, message, inputs, None);
+                self.inbox.lock().push_back(Incoming::Call(call));
+            }
+            message => self.answered(descriptor, message, inputs).map_err(socket::invalid)?,
+        }
         Ok(())
     }
 }
 
-fn signature_of(load: &str) -> io::Result<Signature> {
-    #[derive(serde::Deserialize)]
-    struct Load {
-        inputs: Vec<TensorSpec>,
-        outputs: Vec<TensorSpec>,
-        batch_axis: bool,
-    }
-    let load: Load = serde_json::from_str(load)?;
-    Ok(Signature { inputs: load.inputs, outputs: load.outputs, batch_axis: load.batch_axis })
+/// What this end reads of a load.
+#[derive(serde::Deserialize)]
+struct Load {
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    batch_axis: bool,
+    #[serde(default)]
+    streams: bool,
+    #[serde(default)]
+    uses: Vec<String>,
+    service: Option<serde::de::IgnoredAny>,
 }
 
 /// Kill this process and its children. The engine put the worker in a group of its own; elsewhere only the worker ends.

@@ -1,24 +1,26 @@
 //! The transport of every day: descriptors over rings, tensors in segments.
 
+mod reading;
+mod writing;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message;
 use rustix::event::{EventfdFlags, eventfd};
 
+use self::writing::{Foreign, Lent, withdraw};
 use super::arena::{Arena, Range};
-use super::frame::{BadFrame, Descriptor, FLAG_TENSOR, Kind, Reference, bad, shm_reference};
+use super::exports::{Published, publish};
+use super::frame::{BadFrame, Descriptor, Kind, bad};
 use super::outbox::Outbox;
 use super::ring::{CONTROL_BYTES, CallSlot, Consumer, Direction, Producer};
-use super::segments::{Access, Mapping, Slice, create};
+use super::segments::{Access, Mapping, create};
 use super::socket::Outgoing;
-use super::transport::{Fetched, OutCall, Signature, Transport, check_size, decode};
+use super::transport::{Fetched, Gather, Message, OutCall, Signature, Transport};
 use super::{ALIGNMENT, RETAINED_BYTES, align, proto};
-use crate::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor};
 
 /// Ordinary segments; what is larger gets a segment of its own. Pages cost nothing before they are touched.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -51,36 +53,30 @@ struct State {
     producer: Producer,
     arena: Arena,
     requests: HashMap<u32, Arc<Mapping>>,
-    answers: HashMap<u32, Arc<Mapping>>,
+    answers: HashMap<u32, Answers>,
+    foreign: Foreign,
     next_segment: u32,
     open: HashMap<u64, OpenCall>,
-    /// Inputs that a worker still looks at after the END of their call.
-    held: HashMap<u64, Range>,
+    /// What a worker still looks at, by call and generation: inputs after the END of their call, and what a PART or END
+    /// of ours carried.
+    held: HashMap<(u64, u32), Lent>,
+}
+
+/// A segment that the worker writes.
+#[derive(Debug)]
+struct Answers {
+    mapping: Arc<Mapping>,
+    /// Large tensors in it pass to other workers by reference.
+    _published: Published,
 }
 
 #[derive(Debug)]
 struct OpenCall {
-    range: Range,
+    lent: Lent,
     /// Its RELEASE came before its END: they took different ways, ring and socket.
     is_released: bool,
     /// `None`: it went through the socket because the ring was full.
     slot: Option<CallSlot>,
-}
-
-/// The answer range of a call; the worker may use it again when this is dropped.
-#[derive(Debug)]
-struct AnswerRange {
-    transport: Weak<ShmTransport>,
-    outbox: Outbox,
-    place: (u32, u32, u64),
-}
-
-impl Drop for AnswerRange {
-    fn drop(&mut self) {
-        if let Some(transport) = self.transport.upgrade() {
-            transport.release_answer(&self.outbox, self.place);
-        }
-    }
 }
 
 impl ShmTransport {
@@ -98,6 +94,7 @@ impl ShmTransport {
             arena: Arena::default(),
             requests: HashMap::new(),
             answers: HashMap::new(),
+            foreign: Foreign::default(),
             next_segment: 1,
             open: HashMap::new(),
             held: HashMap::new(),
@@ -136,14 +133,13 @@ impl ShmTransport {
             Err(fault) => outbox.refuse(fault),
         }
     }
+}
 
-    /// A slice of an answer segment that gives its range back when the last tensor in it is dropped.
-    fn slice(mapping: &Arc<Mapping>, offset: u64, length: u64, guard: &Arc<AnswerRange>) -> Result<Bytes, BadFrame> {
-        match Slice::new(Arc::clone(mapping), offset, length, Arc::clone(guard)) {
-            Some(slice) => Ok(Bytes::from_owner(slice)),
-            None => bad(format!("a tensor of {length} bytes at {offset} lies outside of its segment")),
-        }
-    }
+fn create_answers(size: u64) -> io::Result<(OwnedFd, Answers)> {
+    let (descriptor, mapping) = create(size, Access::Everybody)?;
+    let mapping = Arc::new(mapping);
+    let published = publish(&mapping, &descriptor)?;
+    Ok((descriptor, Answers { mapping, _published: published }))
 }
 
 /// Make an eventfd readable.
@@ -181,77 +177,17 @@ impl State {
         }
         for segment in self.arena.trim() {
             self.requests.remove(&segment);
-            let message = proto::Segment { segment, size: 0, writable: false };
-            outbox.send(Outgoing::new(Descriptor::new(Kind::Segment, 0), &message));
+            withdraw(outbox, segment);
         }
-    }
-}
-
-/// Where metadata and tensors of a call go inside their range.
-struct Layout {
-    metadata_bytes: u64,
-    tensors: Vec<u64>,
-    total: u64,
-}
-
-impl Layout {
-    /// The references' offsets are varints, so the message is measured with the longest there can be.
-    fn new(call: &OutCall, message: &mut proto::Call) -> Self {
-        let metadata_bytes = message.encoded_len() as u64 + 10 * message.tensors.len() as u64;
-        let mut at = align(metadata_bytes);
-        let mut tensors = Vec::with_capacity(call.inputs.len());
-        for input in &call.inputs {
-            tensors.push(at);
-            at += align(input.length());
-        }
-        Self { metadata_bytes, tensors, total: at }
+        self.withdraw_dead(outbox);
     }
 }
 
 impl Transport for ShmTransport {
     fn send_call(&self, outbox: &Outbox, mut call: OutCall) -> Result<(), BadFrame> {
-        let is_fast = call.is_fast && call.inputs[0].length() <= MAX_TENSOR_BYTES;
-        let references = if is_fast { &[] } else { call.inputs.as_slice() };
-        let tensors =
-            references.iter().map(|i| shm_reference((u32::MAX, u32::MAX, 0), i.length(), i.datatype, &i.shape));
-        let mut message =
-            proto::Call { items: std::mem::take(&mut call.items), tensors: tensors.collect(), unstacked: false };
-        let layout = Layout::new(&call, &mut message);
-        check_size(&message)?;
-        let (range, mapping) = self.allocate(outbox, layout.total)?;
-        for (reference, offset) in message.tensors.iter_mut().zip(&layout.tensors) {
-            reference.segment = range.segment;
-            reference.generation = range.generation;
-            reference.offset = range.offset + offset;
-        }
-        let metadata = message.encode_to_vec();
-        debug_assert!(metadata.len() as u64 <= layout.metadata_bytes);
-        let mut fits = mapping.write(range.offset, &metadata);
-        for (input, offset) in call.inputs.iter().zip(&layout.tensors) {
-            let mut at = range.offset + offset;
-            for piece in &input.pieces {
-                fits &= mapping.write(at, piece);
-                at += piece.len() as u64;
-            }
-        }
-        if !fits {
-            return bad("a call does not fit in its range");
-        }
-        let mut descriptor = Descriptor::new(Kind::Call, call.call);
-        descriptor.instance = call.instance;
-        descriptor.deadline = call.deadline;
-        descriptor.rows = call.rows;
-        descriptor.segment = range.segment;
-        descriptor.generation = range.generation;
-        descriptor.offset = (range.offset / ALIGNMENT) as u32;
-        descriptor.metadata_length = metadata.len() as u32;
-        descriptor.tensor_count = call.inputs.len() as u16;
-        if is_fast {
-            descriptor.flags |= FLAG_TENSOR;
-            descriptor.tensor_offset = ((range.offset + layout.tensors[0]) / ALIGNMENT) as u32;
-            descriptor.tensor_length = call.inputs[0].length() as u32;
-            descriptor.datatype = call.inputs[0].datatype as u8;
-        }
+        let message = Message::Call(call.message());
+        let mut descriptor = call.descriptor();
+        let lent = self.write(outbox, &mut descriptor, message, (&call.inputs, call.is_fast))?;
         let must_wake = {
             let mut state = self.state.lock();
             // A worker that broke its ring is ended; the call is then lost like every other that it had.
@@ -259,7 +195,7 @@ impl Transport for ShmTransport {
                 outbox.refuse(fault);
                 None
             });
-            state.open.insert(call.call, OpenCall { range, is_released: false, slot });
+            state.open.insert(call.call, OpenCall { lent, is_released: false, slot });
             if slot.is_none() {
                 outbox.send(Outgoing::bare(descriptor));
             }
@@ -271,6 +207,35 @@ impl Transport for ShmTransport {
         Ok(())
     }
 
+    fn send(
+        &self,
+        outbox: &Outbox,
+        mut descriptor: Descriptor,
+        message: Message,
+        tensors: &[Gather],
+    ) -> Result<(), BadFrame> {
+        let lent = self.write(outbox, &mut descriptor, message, (tensors, false))?;
+        self.state.lock().held.insert((descriptor.call, descriptor.generation), lent);
+        self.send_bare(outbox, &descriptor);
+        Ok(())
+    }
+
+    fn send_bare(&self, outbox: &Outbox, descriptor: &Descriptor) {
+        let (pushed, must_wake) = {
+            let mut state = self.state.lock();
+            let pushed = state.producer.push(&descriptor.encode());
+            (pushed, state.producer.must_wake())
+        };
+        match pushed {
+            Ok(true) => {}
+            Ok(false) => outbox.send(Outgoing::bare(*descriptor)),
+            Err(fault) => outbox.refuse(fault),
+        }
+        if must_wake {
+            self.wake();
+        }
+    }
+
     fn revoke(&self, call: u64) -> bool {
         let mut state = self.state.lock();
         let Some(slot) = state.open.get(&call).and_then(|open| open.slot) else { return false };
@@ -278,10 +243,13 @@ impl Transport for ShmTransport {
             return false;
         }
         state.producer.free_slot(slot);
-        if let Some(open) = state.open.remove(&call) {
+        let open = state.open.remove(&call);
+        if let Some(open) = &open {
             // Never begun, so the worker has not looked at it.
-            state.arena.release(open.range.segment, open.range.offset, open.range.generation);
+            let range = open.lent.range;
+            state.arena.release(range.segment, range.offset, range.generation);
         }
+        drop(state); // before what is lent goes back: its owner has a lock of its own
         true
     }
 
@@ -301,21 +269,24 @@ impl Transport for ShmTransport {
             state.producer.free_slot(slot);
         }
         if is_released || open.is_released {
-            state.free(outbox, open.range);
+            state.free(outbox, open.lent.range);
+            drop(state); // as in revoke
         } else {
-            state.held.insert(call, open.range);
+            state.held.insert((call, open.lent.range.generation), open.lent);
         }
     }
 
     fn released(&self, outbox: &Outbox, descriptor: &Descriptor) -> Result<(), BadFrame> {
         let mut state = self.state.lock();
-        let refusal = || bad(format!("RELEASE of call {} that holds nothing", descriptor.call));
-        match (state.held.remove(&descriptor.call), state.open.get_mut(&descriptor.call)) {
-            (Some(range), _) if range.generation == descriptor.generation => state.free(outbox, range),
-            (None, Some(open)) if open.range.generation == descriptor.generation && !open.is_released => {
-                open.is_released = true;
-            }
-            _ => return refusal(),
+        let (call, generation) = (descriptor.call, descriptor.generation);
+        if let Some(lent) = state.held.remove(&(call, generation)) {
+            state.free(outbox, lent.range);
+            drop(state); // as in revoke
+            return Ok(());
+        }
+        match state.open.get_mut(&call) {
+            Some(open) if open.lent.range.generation == generation && !open.is_released => open.is_released = true,
+            _ => return bad(format!("RELEASE of call {call} that holds nothing")),
         }
         Ok(())
     }
@@ -326,14 +297,13 @@ impl Transport for ShmTransport {
             state.answers.remove(&wish.segment);
             return Ok(());
         }
-        let held: u64 = state.answers.values().map(|mapping| mapping.len()).sum();
+        let held: u64 = state.answers.values().map(|answers| answers.mapping.len()).sum();
         let size = wish.size.max(SEGMENT_BYTES).checked_next_multiple_of(4096).unwrap_or(u64::MAX);
-        let created =
-            if held.saturating_add(size) <= MAX_ANSWER_BYTES { create(size, Access::Everybody).ok() } else { None };
+        let created = if held.saturating_add(size) <= MAX_ANSWER_BYTES { create_answers(size).ok() } else { None };
         match created {
-            Some((descriptor, mapping)) => {
+            Some((descriptor, answers)) => {
                 let segment = state.grant(outbox, descriptor, size, true);
-                state.answers.insert(segment, Arc::new(mapping));
+                state.answers.insert(segment, answers);
             }
             None => {
                 let refusal = proto::Segment { segment: 0, size: 0, writable: true };
@@ -349,56 +319,6 @@ impl Transport for ShmTransport {
         descriptor: &Descriptor,
         signature: &Signature,
     ) -> Result<Fetched, BadFrame> {
-        if descriptor.metadata_length == 0 && !descriptor.has(FLAG_TENSOR) {
-            return Ok(Fetched { end: proto::End::default(), outputs: Vec::new() });
-        }
-        let place = (descriptor.segment, descriptor.generation, u64::from(descriptor.offset) * ALIGNMENT);
-        let Some(mapping) = self.state.lock().answers.get(&descriptor.segment).map(Arc::clone) else {
-            return bad(format!("segment {} was not granted for answers", descriptor.segment));
-        };
-        let guard = Arc::new(AnswerRange { transport: Arc::downgrade(&self), outbox: outbox.clone(), place });
-        let Some(metadata) = mapping.read(place.2, u64::from(descriptor.metadata_length)).map(<[u8]>::to_vec) else {
-            return bad("metadata outside of its segment");
-        };
-        let end = decode::<proto::End>(&metadata)?;
-        let mut outputs = Vec::new();
-        if descriptor.has(FLAG_TENSOR) {
-            let shape = signature.fast_shape(&signature.outputs, descriptor.rows)?;
-            let Some(datatype) = Datatype::from_number(u32::from(descriptor.datatype)) else { return bad("datatype") };
-            let offset = u64::from(descriptor.tensor_offset) * ALIGNMENT;
-            let length = u64::from(descriptor.tensor_length);
-            let reference = Reference::check(&shm_reference(place, length, datatype, &shape))?;
-            outputs.push(self.tensor(&mapping, reference, offset, &guard)?);
-        } else if end.tensors.len() != usize::from(descriptor.tensor_count)
-            || end.tensors.len() > signature.outputs.len()
-        {
-            return bad(format!("{} outputs listed, {} announced", end.tensors.len(), descriptor.tensor_count));
-        }
-        for tensor in &end.tensors {
-            let reference = Reference::check(tensor)?;
-            match reference.place {
-                Some((segment, generation, offset)) if (segment, generation) == (place.0, place.1) => {
-                    outputs.push(self.tensor(&mapping, reference, offset, &guard)?);
-                }
-                _ => return bad("an output outside of the range of its call"),
-            }
-        }
-        Ok(Fetched { end, outputs })
-    }
-}
-
-impl ShmTransport {
-    fn tensor(
-        &self,
-        mapping: &Arc<Mapping>,
-        reference: Reference,
-        offset: u64,
-        guard: &Arc<AnswerRange>,
-    ) -> Result<Tensor, BadFrame> {
-        let shared = Self::slice(mapping, offset, reference.length, guard)?;
-        // The lengths inside a BYTES tensor are used later, so they are checked in a copy that nobody can change.
-        let data = if reference.datatype == Datatype::Bytes { Bytes::copy_from_slice(&shared) } else { shared };
-        reference.check_content(&data)?;
-        Ok(Tensor { datatype: reference.datatype, shape: reference.shape, data })
+        self.read(outbox, descriptor, signature)
     }
 }

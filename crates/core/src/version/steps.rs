@@ -1,0 +1,252 @@
+//! Calls that a worker makes: each runs as a request of its own, on behalf of the request that it is part of.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{Running, Version};
+use crate::channel::engine::{Link, OutPiece, StepFrame};
+use crate::channel::frame::{BadFrame, INITIAL_CREDIT, bad};
+use crate::channel::proto::{Failure, failure};
+use crate::channel::transport::Gather;
+use crate::clock::{NEVER, Nanos, now};
+use crate::error::{Code, Error};
+use crate::pending::Part;
+use crate::queue::Item;
+use crate::request::{InferRequest, Origin, Piece};
+use crate::tensor::{NamedTensor, Tensor};
+
+/// CANCELs that are remembered because they overtook their CALL.
+const MAX_EARLY: usize = 1_024;
+
+/// Where other models are found.
+pub trait Directory: Send + Sync + std::fmt::Debug {
+    /// The version that gets a request.
+    fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error>;
+}
+
+/// The calls that one worker has made and waits for.
+#[derive(Debug, Default)]
+pub(super) struct Steps(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<u64, Open>,
+    /// The highest number that has come.
+    last: u64,
+    /// Given up before they came.
+    early: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// The call of the engine that it is part of; 0: none.
+    parent: u64,
+    /// Ends it when dropped.
+    _stop: oneshot::Sender<()>,
+    /// Pieces of its answer that the worker takes now.
+    credit: Arc<Semaphore>,
+}
+
+/// One call of a worker, being run.
+struct StepRun {
+    number: u64,
+    link: Weak<Link>,
+    credit: Arc<Semaphore>,
+    /// Pieces that were sent.
+    parts: u32,
+}
+
+impl Steps {
+    /// Take in a worker's call and run it.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        (step, link): (StepFrame, Weak<Link>),
+        caller: &Arc<Version>,
+        (instance, directory): (usize, &Arc<dyn Directory>),
+    ) -> Result<(), BadFrame> {
+        let credit = Arc::new(Semaphore::new(INITIAL_CREDIT as usize));
+        let (stop, stopped) = oneshot::channel();
+        let (number, parent) = (step.number, step.target.parent);
+        {
+            let mut table = self.0.lock();
+            if table.open.contains_key(&number) {
+                return bad(format!("step {number} came twice"));
+            }
+            table.last = table.last.max(number);
+            if table.early.remove(&number) {
+                return Ok(());
+            }
+            table.open.insert(number, Open { parent, _stop: stop, credit: Arc::clone(&credit) });
+        }
+        let run = StepRun { number, link, credit, parts: 0 };
+        let begun = begin(step, caller, instance, &**directory);
+        let steps = Arc::downgrade(self);
+        tokio::spawn(async move {
+            run.run(begun, stopped).await;
+            if let Some(steps) = steps.upgrade() {
+                steps.0.lock().open.remove(&number);
+            }
+        });
+        Ok(())
+    }
+
+    /// The worker takes so many more pieces of a step's answer.
+    pub(super) fn credited(&self, step: u64, pieces: u32) {
+        if let Some(open) = self.0.lock().open.get(&step) {
+            open.credit.add_permits(pieces.min(INITIAL_CREDIT) as usize);
+        }
+    }
+
+    /// The worker no longer waits for a step.
+    pub(super) fn dropped(&self, step: u64) {
+        let mut table = self.0.lock();
+        if table.open.remove(&step).is_none() && step > table.last && table.early.len() < MAX_EARLY {
+            table.early.insert(step);
+        }
+    }
+
+    /// Nobody waits for a call any more, and so for no step of it.
+    pub(super) fn abandon(&self, parent: u64) {
+        self.0.lock().open.retain(|_, open| open.parent != parent);
+    }
+
+    /// The worker is gone.
+    pub(super) fn clear(&self) {
+        self.0.lock().open.clear();
+    }
+}
+
+impl StepRun {
+    /// Pass the answer on as it comes; ends early when `stopped` is dropped.
+    async fn run(mut self, begun: Result<Running, Error>, stopped: oneshot::Receiver<()>) {
+        let outcome = tokio::select! {
+            biased;
+            _ = stopped => Err(Error::new(Code::Cancelled, "nobody waits for this call any more")),
+            outcome = self.pass_on(begun) => outcome,
+        };
+        let Some(link) = self.link.upgrade() else { return };
+        if let Err(error) = outcome {
+            let _ = link.fail(self.number, self.parts, failure_of(&error));
+        }
+    }
+
+    async fn pass_on(&mut self, begun: Result<Running, Error>) -> Result<(), Error> {
+        let mut running = begun?;
+        let outcome = self.pieces(&mut running).await;
+        running.version().count_step(outcome.as_ref().map(|_| ()).map_err(|error| error.code));
+        outcome
+    }
+
+    async fn pieces(&mut self, running: &mut Running) -> Result<(), Error> {
+        let spec = Arc::clone(&running.version().spec);
+        let names: Vec<_> = spec.outputs.iter().map(|output| output.name.clone()).collect();
+        while let Some(piece) = running.next().await {
+            let tensors = gathered(piece?);
+            let Some(link) = self.link.upgrade() else { return Ok(()) };
+            let names = if tensors.is_empty() { &[][..] } else { &names };
+            if running.is_over() {
+                let piece = OutPiece { call: self.number, sequence: self.parts, names, tensors: &tensors };
+                return link.finish(piece).map_err(|error| unsent(&error));
+            }
+            drop(link); // a worker that takes nothing must be free to end
+            self.credit.acquire().await.map_err(|_| Error::new(Code::Internal, "a step without credit"))?.forget();
+            let Some(link) = self.link.upgrade() else { return Ok(()) };
+            let piece = OutPiece { call: self.number, sequence: self.parts, names, tensors: &tensors };
+            link.part(piece, false).map_err(|error| unsent(&error))?;
+            self.parts += 1;
+        }
+        Ok(())
+    }
+}
+
+fn unsent(error: &BadFrame) -> Error {
+    Error::new(Code::Internal, format!("an answer could not be passed on: {error}"))
+}
+
+fn gathered(piece: Piece) -> Vec<Gather> {
+    let gather = |tensor: Tensor| Gather { datatype: tensor.datatype, shape: tensor.shape, pieces: vec![tensor.data] };
+    piece.tensors.into_iter().map(gather).collect()
+}
+
+fn failure_of(error: &Error) -> Failure {
+    Failure {
+        kind: failure::Kind::Exception as i32,
+        message: error.message.clone(),
+        code: error.code.slug().to_owned(),
+        ..Failure::default()
+    }
+}
+
+/// What a step takes over from the call that it is part of.
+struct Parent {
+    id: Arc<str>,
+    trace: Option<Arc<str>>,
+    origin: Origin,
+    /// What is left of its time; a stream, whose deadline moves on, sets none.
+    timeout: Option<Nanos>,
+}
+
+fn begin(step: StepFrame, caller: &Arc<Version>, instance: usize, directory: &dyn Directory) -> Result<Running, Error> {
+    let target = step.target;
+    let parent = caller.parent(instance, target.parent)?;
+    let version = directory.find(&target.model, Some(target.version.as_str()).filter(|name| !name.is_empty()))?;
+    if parent.origin.path.contains(&version.name) {
+        let path = parent.origin.path.join(" -> ");
+        let text = format!("the call {path} -> {} comes back to where it was; let it end before", version.name);
+        return Err(Error::new(Code::CallCycle, text));
+    }
+    let own = Some(target.timeout_ns).filter(|timeout| *timeout > 0);
+    let named = |(name, tensor)| NamedTensor { name, tensor };
+    version.begin(InferRequest {
+        id: parent.id,
+        model: target.model,
+        version: None,
+        parameters: Vec::new(),
+        inputs: target.names.into_iter().zip(step.inputs).map(named).collect(),
+        outputs: Vec::new(),
+        timeout: own.into_iter().chain(parent.timeout).min(),
+        queue_timeout: None,
+        idempotent: None,
+        trace: parent.trace,
+        arrived: now(),
+        origin: Some(parent.origin),
+    })
+}
+
+impl Version {
+    /// On whose behalf a worker calls: that of its call `number`, or its own where that is 0.
+    fn parent(&self, instance: usize, number: u64) -> Result<Parent, Error> {
+        if number == 0 {
+            let origin = Origin { path: [Arc::clone(&self.name)].into(), is_admitted: false };
+            return Ok(Parent { id: format!("{}-own", self.name).into(), trace: None, origin, timeout: None });
+        }
+        let Some((items, has_streamed)) = self.core.lock().scheduler.awaited(instance, number) else {
+            return Err(Error::new(Code::Cancelled, "nobody waits for the call that this one is part of"));
+        };
+        let first = &items[0].request.pending.accepted;
+        let origin = Origin { path: Arc::clone(&first.path), is_admitted: true };
+        let timeout = if has_streamed { None } else { left(&items) };
+        Ok(Parent { id: ids(&items), trace: first.trace.clone(), origin, timeout })
+    }
+
+    /// A call of a worker has ended; they count under a door of their own.
+    fn count_step(&self, outcome: Result<(), Code>) {
+        let code = outcome.map_or_else(Code::slug, |()| "ok");
+        self.all_metrics.requests.with_label_values(&[&*self.name, &*self.version, "step", code]).inc();
+    }
+}
+
+/// The time that the most patient of the callers has left.
+fn left(items: &[Item<Part>]) -> Option<Nanos> {
+    let last = items.iter().map(|item| item.request.pending.accepted.deadline).max()?;
+    (last != NEVER).then(|| last.saturating_sub(now()))
+}
+
+/// The one request's id, or those of all in a batch.
+fn ids(items: &[Item<Part>]) -> Arc<str> {
+    let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
+    ids.join(",").into()
+}
