@@ -4,10 +4,14 @@ It costs least per call. The load of a model whose predict is async moves the wo
 good.
 """
 
-from samovar.errors import InvalidInputError, OutputError, text_of, user_traceback
+from contextlib import closing
+
+from samovar.context import Tag, running
+from samovar.errors import InvalidInputError, OutputError, StepError, text_of, user_traceback
+from samovar.service.steps import set_caller
 from samovar.worker.channel import Ask, Call, Channel
-from samovar.worker.lines import Tag, running
-from samovar.worker.questions import Questions, needs_event_loop
+from samovar.worker.questions import Instance, Questions, needs_event_loop
+from samovar.worker.steps import EngineCaller
 
 __all__ = ["Worker", "report"]
 
@@ -18,6 +22,8 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._questions = Questions()
+        self._caller = EngineCaller(channel)
+        set_caller(self._caller)
 
     def run(self) -> None:
         """Answer the engine until it wants this process to end."""
@@ -43,7 +49,10 @@ class Worker:
         running.set(tag)
         try:
             instance = self._questions.instances[call.instance]
-            call.finish(instance.codec.encode(instance.model.predict(instance.codec.decode(call.inputs()))))
+            if instance.model.streams:
+                _send_parts(call, instance)
+            else:
+                call.finish(instance.codec.encode(instance.model.predict(instance.codec.decode(call.inputs()))))
         except BaseException as error:  # noqa: BLE001 - whatever user code raises, sys.exit() included, is an answer
             report(call, error)
         tag.call = None
@@ -61,12 +70,28 @@ class Worker:
 
         from samovar.worker.tasks import run_tasks
 
-        asyncio.run(run_tasks(self._channel, self._questions, ask))
+        asyncio.run(run_tasks(self._channel, self._caller, self._questions, ask))
+
+
+def _send_parts(call: Call, instance: Instance) -> None:
+    """Send each part as the caller takes the ones before; one that nobody waits for is the last."""
+    with closing(instance.model.predict(instance.codec.decode(call.inputs()))) as parts:
+        for part in parts:
+            encoded = instance.codec.encode(part)
+            while not call.part(encoded):
+                call.wait_for_credit()
+                if call.cancelled:
+                    break
+            if call.cancelled:
+                break
+    call.finish([])
 
 
 def report(call: Call, error: BaseException) -> None:
     """Answer a call with what went wrong."""
-    if isinstance(error, InvalidInputError):
+    if isinstance(error, StepError):
+        call.fail(type(error).__name__, text_of(error), user_traceback(error), error.code)
+    elif isinstance(error, InvalidInputError):
         call.refuse_input(text_of(error))
     elif isinstance(error, OutputError):
         call.refuse_output(text_of(error))

@@ -1,9 +1,9 @@
 """Questions of the engine beside the calls: prepare, describe, load, unload."""
 
 import json
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -11,17 +11,31 @@ from samovar.codecs.arrays import ArrayCodec
 from samovar.errors import describe_failure
 from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
 from samovar.types import Signature
-from samovar.worker.channel import Ask
+from samovar.worker.channel import Ask, Call
+from samovar.worker.lifespan import Lifespan
 
 __all__ = ["Instance", "Questions", "needs_event_loop"]
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A loaded copy of a version."""
+    """A loaded copy of a version.
+
+    `methods` are those of a service that take tensors, `application` is its ASGI application.
+    """
 
     model: LoadedModel
     codec: ArrayCodec
+    methods: Mapping[str, tuple[Any, ArrayCodec]] = field(default_factory=dict)
+    application: Any = None
+
+    async def outputs_async(self, call: Call) -> Any:
+        """The encoded outputs of a call that does not stream."""
+        predict, codec = self.methods[call.method] if call.method else (self.model.predict, self.codec)
+        outputs = predict(codec.decode(call.inputs()))
+        if isinstance(outputs, Awaitable):
+            outputs = await outputs
+        return codec.encode(outputs)
 
 
 def needs_event_loop(ask: Ask) -> bool:
@@ -34,6 +48,7 @@ class Questions:
 
     def __init__(self) -> None:
         self.instances: dict[int, Instance] = {}
+        self._lifespan: Lifespan | None = None
         self._verbs = {
             "prepare": self._prepare,
             "describe": self._describe,
@@ -65,16 +80,38 @@ class Questions:
 
     def _load(self, spec: dict[str, Any]) -> Awaitable[None] | None:
         model = runtime_named(spec["runtime"]).load(spec)
+        if spec["service"] is not None:
+            return self._load_service(spec, model)
         codec = ArrayCodec(Signature.from_json(spec), writable=spec["options"]["writable_inputs"])
         self.instances[spec["instance"]] = Instance(model, codec)
         return model.start()
 
+    async def _load_service(self, spec: dict[str, Any], service: Any) -> None:
+        """Run its load first: what is mounted may use what that makes."""
+        codec = ArrayCodec(Signature((), (), batch_axis=False), writable=False)
+        rest = service.start()
+        if rest is not None:
+            await rest
+        methods = {
+            method["name"]: (
+                service.method(method["name"]),
+                ArrayCodec(Signature.from_json({**method, "batch_axis": False}), writable=False),
+            )
+            for method in spec["service"]["methods"]
+        }
+        application = service.application
+        self._lifespan = Lifespan(application)
+        await self._lifespan.start()
+        self.instances[spec["instance"]] = Instance(service, codec, methods, application)
+
     def _unload(self, _: dict[str, Any]) -> Awaitable[None] | None:
         try:
+            lifespan, self._lifespan = self._lifespan, None
+            ends = [] if lifespan is None else [lifespan.stop()]
             rests = [rest for instance in self.instances.values() if (rest := instance.model.close()) is not None]
         finally:
             self.instances.clear()
-        return _in_turn(rests) if rests else None
+        return _in_turn([*ends, *rests]) if ends or rests else None
 
 
 async def _in_turn(rests: Sequence[Awaitable[None]]) -> None:

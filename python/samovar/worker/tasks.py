@@ -1,40 +1,56 @@
-"""The event loop of a worker whose model is async: each call is a task, and a cancelled call a cancelled task."""
+"""The event loop of a worker: each call is a task, and a cancelled call a cancelled task."""
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
-from samovar.worker.channel import Ask, Call, Channel
-from samovar.worker.lines import Tag, running
+from samovar.context import Tag, running
+from samovar.worker.asgi import serve_http
+from samovar.worker.channel import Ask, Channel
 from samovar.worker.loop import report
-from samovar.worker.questions import Questions
+from samovar.worker.questions import Instance, Questions
+from samovar.worker.running import RunningCall
+from samovar.worker.steps import EngineCaller
+from samovar.worker.watchdog import Watchdog
 
 __all__ = ["run_tasks"]
 
 
-async def run_tasks(channel: Channel, questions: Questions, first: Ask) -> None:
+async def run_tasks(channel: Channel, caller: EngineCaller, questions: Questions, first: Ask) -> None:
     """Answer `first` and everything after it until the engine wants this process to end.
 
     What is still running then is cancelled by the end of the event loop.
     """
-    tasks = _Tasks(channel, questions)
+    loop = asyncio.get_running_loop()
+    caller.enter(loop)
+    tasks = _Tasks(channel, caller, questions)
     tasks.take(first)
-    asyncio.get_running_loop().add_reader(channel.fileno(), tasks.wake)
+    loop.add_reader(channel.fileno(), tasks.wake)
     tasks.drain()  # what came before the descriptor was watched
-    await tasks.ended.wait()
+    watchdog = Watchdog(loop, tasks.is_busy)
+    try:
+        await tasks.ended.wait()
+    finally:
+        watchdog.stop()
 
 
 class _Tasks:
-    def __init__(self, channel: Channel, questions: Questions) -> None:
+    def __init__(self, channel: Channel, caller: EngineCaller, questions: Questions) -> None:
         self.ended = asyncio.Event()
         self._channel = channel
+        self._caller = caller
         self._questions = questions
-        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, RunningCall] = {}
         self._answers: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
-        self._concurrency = 1
+        self._concurrency: float = 1
+
+    def is_busy(self) -> bool:
+        """True while a call runs."""
+        return bool(self._calls)
 
     def wake(self) -> None:
         """Take the news that made the descriptor readable; with no free slot nothing else makes it unreadable."""
@@ -47,9 +63,9 @@ class _Tasks:
         """Take every message that has arrived; while all slots are taken, what the engine sent ahead stays its own."""
         while not self._is_full and (message := self._channel.try_receive()) is not None:
             self.take(message)
-        for number in self._channel.cancelled_calls():
-            if number in self._calls:
-                self._calls[number].cancel()
+        for number in self._channel.news():
+            if not self._caller.heard(number) and number in self._calls:
+                self._calls[number].heard()
         if self._channel.ended:
             self.ended.set()
 
@@ -60,12 +76,14 @@ class _Tasks:
     def take(self, message: Any) -> None:
         """Start what a call or question asks for."""
         if not hasattr(message, "verb"):
-            number = message.id
-            self._calls[number] = self._start(self._run_call(message))
-            self._calls[number].add_done_callback(lambda _: self._end(number))
+            call = self._calls[message.id] = RunningCall(message)
+            call.task = self._start(self._run_call(call))
+            call.task.add_done_callback(lambda _: self._end(call.id))
             return
         if message.verb == "load":
-            self._concurrency = json.loads(message.body)["options"]["concurrency"]
+            spec = json.loads(message.body)
+            # A service's task may outlive its answer; how many requests it gets is the engine's matter.
+            self._concurrency = math.inf if spec["service"] else spec["options"]["concurrency"]
         rest = self._questions.answer(message)
         if rest is not None:
             task = self._start(rest)
@@ -82,15 +100,29 @@ class _Tasks:
     def _start(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         return asyncio.get_running_loop().create_task(work)
 
-    async def _run_call(self, call: Call) -> None:
-        tag = Tag(call)
+    async def _run_call(self, running_call: RunningCall) -> None:
+        tag = Tag(running_call)
         running.set(tag)  # in the task's own context
+        call = running_call.call
         try:
             instance = self._questions.instances[call.instance]
-            outputs = instance.model.predict(instance.codec.decode(call.inputs()))
-            if instance.model.is_async:
-                outputs = await outputs
-            call.finish(instance.codec.encode(outputs))
+            http = call.http()
+            if http is not None:
+                await serve_http(instance.application, running_call, http)
+            elif instance.model.streams:
+                await _send_parts(running_call, instance)
+            else:
+                call.finish(await instance.outputs_async(call))
         except BaseException as error:  # noqa: BLE001 - a cancellation too is an answer: the engine counts on an END
             report(call, error)
         tag.call = None
+
+
+async def _send_parts(running_call: RunningCall, instance: Instance) -> None:
+    call = running_call.call
+    async with aclosing(instance.model.predict(instance.codec.decode(call.inputs()))) as parts:
+        async for part in parts:
+            encoded = instance.codec.encode(part)
+            while not call.part(encoded):
+                await running_call.news()
+    call.finish([])

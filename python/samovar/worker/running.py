@@ -1,0 +1,63 @@
+"""A call that runs in the event loop: what it is waited for, and who is told of its end."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from samovar.worker.channel import Call
+
+__all__ = ["RunningCall"]
+
+
+class RunningCall:
+    """What the event loop knows of a call; `samovar.Context` asks it too."""
+
+    __slots__ = ("_callbacks", "_ids", "_news", "call", "id", "task")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.id = call.id
+        self.task: asyncio.Task[None] | None = None
+        self._ids: list[str] | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def deadline(self) -> float:
+        """When the engine will have answered, by `time.monotonic()`."""
+        return self.call.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """True once nobody waits for the answer."""
+        return self.call.cancelled
+
+    def request_ids(self) -> list[str]:
+        """Ids of the requests in it; known after its end too."""
+        if self._ids is None:
+            self._ids = self.call.request_ids()
+        return self._ids
+
+    def requests(self) -> Sequence[tuple[str, int, Mapping[str, bool | int | float | str], str]]:
+        """Id, rows, parameters and trace of each request in it."""
+        return self.call.requests()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once when it is cancelled."""
+        self._callbacks.append(callback)
+
+    async def news(self) -> None:
+        """Wait until something has come for it: a piece of its body, credit, its cancellation."""
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._news)
+
+    def heard(self) -> None:
+        """Something has come for it; a cancelled call is a cancelled task."""
+        news, self._news = self._news, None
+        if news is not None and not news.done():
+            news.set_result(None)
+        if self.call.cancelled and self.task is not None:
+            callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                callback()
+            self.task.cancel()

@@ -1,0 +1,61 @@
+"""Notices user code that holds the event loop: whoever else has a request there waits for it."""
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+__all__ = ["Watchdog"]
+
+LIMIT_S = 1.0
+_LOOK_S = 0.25
+_SHOWN_FRAMES = 4
+
+
+class Watchdog:
+    """Looks from a thread of its own whether the loop still turns while calls run; a stall is told once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_busy: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._is_busy = is_busy
+        self._loop_thread = threading.get_ident()
+        self._turned = time.monotonic()
+        self._is_told = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="samovar-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no longer."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        is_asked = False
+        while not self._stopped.wait(_LOOK_S):
+            if not self._is_busy():
+                is_asked = False
+                continue
+            if not is_asked or self._turned > asked:
+                asked, is_asked, self._is_told = time.monotonic(), True, False
+                try:
+                    self._loop.call_soon_threadsafe(self._turn)
+                except RuntimeError:  # the loop has ended
+                    return
+            elif not self._is_told and time.monotonic() - asked > LIMIT_S:
+                self._is_told = True
+                print(_told(time.monotonic() - asked, self._loop_thread), file=sys.stderr)  # noqa: T201 - to the engine's log
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+
+
+def _told(seconds: float, thread: int) -> str:
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the one way to see another thread
+    stack = traceback.extract_stack(frame)[-_SHOWN_FRAMES:] if frame is not None else []
+    places = " <- ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in reversed(stack))
+    return (
+        f"warning: the event loop has been blocked for {seconds:.1f} s, and every request of this worker with it, by "
+        f"{places or 'unknown code'}; await something else there, use asyncio.to_thread, or write def instead of async def"
+    )
