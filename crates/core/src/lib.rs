@@ -11,6 +11,7 @@ pub mod config;
 pub mod demultiplex;
 pub mod error;
 pub mod events;
+pub mod exposition;
 pub mod history;
 pub mod life;
 pub mod metrics;
