@@ -44,7 +44,7 @@ class Ask(Protocol):
 
     @property
     def verb(self) -> str:
-        """prepare, describe, load or unload."""
+        """prepare, describe, load, metrics or unload."""
 
     @property
     def body(self) -> str:

@@ -1,4 +1,4 @@
-"""Questions of the engine beside the calls: prepare, describe, load, unload."""
+"""Questions of the engine beside the calls: prepare, describe, load, metrics, unload."""
 
 import json
 from collections.abc import Awaitable, Coroutine, Sequence
@@ -11,6 +11,7 @@ from samovar.codecs.arrays import ArrayCodec
 from samovar.errors import describe_failure
 from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
 from samovar.types import Signature
+from samovar.worker import metrics
 from samovar.worker.channel import Ask
 
 __all__ = ["Instance", "Questions", "needs_event_loop"]
@@ -38,6 +39,7 @@ class Questions:
             "prepare": self._prepare,
             "describe": self._describe,
             "load": self._load,
+            "metrics": self._metrics,
             "unload": self._unload,
         }
 
@@ -68,6 +70,9 @@ class Questions:
         codec = ArrayCodec(Signature.from_json(spec), writable=spec["options"]["writable_inputs"])
         self.instances[spec["instance"]] = Instance(model, codec)
         return model.start()
+
+    def _metrics(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"text": metrics.text()}
 
     def _unload(self, _: dict[str, Any]) -> Awaitable[None] | None:
         try:
