@@ -127,6 +127,51 @@ pub struct VersionSpec {
     pub imports: Vec<String>,
     /// The worker that inspected it, to become instance 0.
     pub probe: Option<u64>,
+    /// Its answer comes in pieces.
+    pub streams: bool,
+    /// Names of the models that it calls.
+    pub uses: Vec<String>,
+    /// What it is reached by, if it is a service.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub service: Option<ServiceSpec>,
+}
+
+/// What a service is reached by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// Paths of its methods.
+    pub routes: Vec<RouteSpec>,
+    /// Paths below which everything is its own.
+    pub mounts: Vec<String>,
+    /// Methods that take and give tensors: models to clients of the Open Inference Protocol.
+    pub methods: Vec<MethodSpec>,
+    /// For people.
+    pub description: String,
+}
+
+/// A path of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    /// HTTP methods.
+    pub methods: Vec<String>,
+    /// The path; `{name}` stands for any one segment.
+    pub path: String,
+    /// May a request run twice, whatever its HTTP method?
+    pub idempotent: bool,
+}
+
+/// A method of a service that takes and gives tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodSpec {
+    /// Name of the method.
+    pub name: String,
+    /// Inputs, in the order of the call.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs, in the order of the answer.
+    pub outputs: Vec<TensorSpec>,
 }
 
 /// The runtime of what could not be described.
@@ -137,6 +182,12 @@ impl VersionSpec {
     #[must_use]
     pub fn is_described(&self) -> bool {
         self.runtime != UNDESCRIBED
+    }
+
+    /// True if its calls may wait for answers of other models, or for clients: its workers' threads read everything.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        self.streams || !self.uses.is_empty() || self.service.is_some()
     }
 
     /// A version of which nothing is known but its name: its target could not be described, and it never serves.
@@ -167,6 +218,9 @@ impl VersionSpec {
             options,
             imports: Vec::new(),
             probe: None,
+            streams: false,
+            uses: Vec::new(),
+            service: None,
         }
     }
 }
