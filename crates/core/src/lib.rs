@@ -20,6 +20,7 @@ pub mod queue;
 pub mod registry;
 pub mod report;
 pub mod request;
+pub mod routing;
 pub mod scheduler;
 pub mod statistics;
 pub mod tensor;
