@@ -160,7 +160,7 @@ class Ask:
 
     @property
     def verb(self) -> str:
-        """What is asked: prepare, describe, load or unload."""
+        """What is asked: prepare, describe, load, metrics or unload."""
 
     @property
     def body(self) -> str:

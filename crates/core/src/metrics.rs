@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::clock::Nanos;
+use crate::exposition::Reason;
 use crate::statistics::Statistics;
 
 /// From the engine's own cost on a fast model to the longest requests.
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub worker_restarts: IntCounterVec,
     /// Panics inside the engine, each of them one failed request.
     pub panics: IntCounter,
+    /// Samples of user code that a scrape left out.
+    pub user_samples_dropped: IntCounterVec,
     items: IntCounterVec,
     batches: IntCounterVec,
     retries: IntCounterVec,
@@ -145,6 +148,12 @@ impl Default for Metrics {
             expired: counters(r, "expired_total", "Requests whose time was over", &["model", "version", "stage"]),
             worker_restarts: counters(r, "worker_restarts_total", "Deaths of workers", &["model", "version", "cause"]),
             panics,
+            user_samples_dropped: counters(
+                r,
+                "user_samples_dropped_total",
+                "Samples of user code that a scrape left out",
+                &["model", "version", "reason"],
+            ),
             items: counters(r, "items_total", "Rows run", version),
             batches: counters(r, "batches_total", "Calls run", version),
             retries: counters(r, "retries_total", "Items run again after their worker died", version),
@@ -188,6 +197,7 @@ impl Metrics {
             (&self.cancelled, &["queue", "running"]),
             (&self.expired, &["queue", "running"]),
             (&self.worker_restarts, &["exit", "signal", "bad_frame", "load", "load_timeout", "spawn"]),
+            (&self.user_samples_dropped, &Reason::ALL.map(Reason::name)),
         ] {
             values.iter().for_each(|value| _ = counter.with_label_values(&[model, version, value]));
         }

@@ -22,6 +22,7 @@ use crate::version::steps::Directory;
 use crate::version::{Version, not_ready, unloaded};
 use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
+use crate::workers::scrape::Scrape;
 use crate::workers::spawn::Worker;
 
 /// How long a version that was replaced stays open; between looking it up and reaching it a request never waits.
@@ -193,6 +194,12 @@ impl Registry {
     #[must_use]
     pub fn gauges(&self) -> Vec<VersionGauges> {
         self.versions().iter().map(|version| version.gauges()).collect()
+    }
+
+    /// What the user code of every live instance measures.
+    #[must_use]
+    pub fn scrapes(&self) -> Vec<Arc<Scrape>> {
+        self.versions().iter().flat_map(|version| version.scrapes()).collect()
     }
 
     /// Load a version; `worker` has imported its file already. If one of that name serves, it serves on until the new

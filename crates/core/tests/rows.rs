@@ -22,6 +22,7 @@ fn spec(dims: &[(Datatype, &[i64])]) -> Arc<VersionSpec> {
     serde_json::from_value(serde_json::json!({
         "name": "m", "version": "1", "runtime": "python", "source": null,
         "inputs": tensors, "outputs": tensors, "batch_axis": true, "imports": [], "probe": null,
+        "streams": false, "uses": [], "service": null,
         "options": {
             "max_batch_size": 4, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1,
             "idempotent": true,

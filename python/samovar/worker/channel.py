@@ -83,7 +83,7 @@ class Ask(Protocol):
 
     @property
     def verb(self) -> str:
-        """prepare, describe, load, unload or metrics."""
+        """prepare, describe, load, metrics or unload."""
 
     @property
     def body(self) -> str:

@@ -1,4 +1,4 @@
-"""Questions of the engine beside the calls: prepare, describe, load, unload."""
+"""Questions of the engine beside the calls: prepare, describe, load, metrics, unload."""
 
 import json
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
@@ -11,6 +11,7 @@ from samovar.codecs.arrays import ArrayCodec
 from samovar.errors import describe_failure
 from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
 from samovar.types import Signature
+from samovar.worker import metrics
 from samovar.worker.channel import Ask, Call
 from samovar.worker.lifespan import Lifespan
 
@@ -53,6 +54,7 @@ class Questions:
             "prepare": self._prepare,
             "describe": self._describe,
             "load": self._load,
+            "metrics": self._metrics,
             "unload": self._unload,
         }
 
@@ -85,6 +87,9 @@ class Questions:
         codec = ArrayCodec(Signature.from_json(spec), writable=spec["options"]["writable_inputs"])
         self.instances[spec["instance"]] = Instance(model, codec)
         return model.start()
+
+    def _metrics(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"text": metrics.text()}
 
     async def _load_service(self, spec: dict[str, Any], service: Any) -> None:
         """Run its load first: what is mounted may use what that makes."""

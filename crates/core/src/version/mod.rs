@@ -30,6 +30,8 @@ use crate::pending::{Part, Pending};
 use crate::request::{InferRequest, InferResponse};
 use crate::scheduler::{Arrival, Assignment, Expired, Limits, Scheduler};
 use crate::tensor::{NamedTensor, Tensor, TensorSpec};
+use crate::workers::output::Owner;
+use crate::workers::scrape::Scrape;
 
 /// A timer with nothing to do still looks, so that it notices that its version is gone.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
@@ -81,6 +83,8 @@ struct Core {
 struct InstanceSlot {
     link: Option<Arc<Link>>,
     pid: Option<u32>,
+    /// What its user code measures; goes with the worker.
+    scrape: Option<Arc<Scrape>>,
     finished_calls: u64,
 }
 
@@ -264,9 +268,12 @@ impl Version {
 
     /// An instance has loaded: calls go to it from now on.
     pub fn instance_up(self: &Arc<Self>, instance: usize, link: Arc<Link>, pid: u32) {
+        let owner = Owner { model: Arc::clone(&self.name), version: Arc::clone(&self.version), instance };
+        let scrape = Scrape::new(owner, Arc::clone(&link));
         let actions = {
             let mut core = self.core.lock();
-            core.instances[instance] = InstanceSlot { link: Some(link), pid: Some(pid), finished_calls: 0 };
+            core.instances[instance] =
+                InstanceSlot { link: Some(link), pid: Some(pid), scrape: Some(scrape), finished_calls: 0 };
             core.scheduler.instance_up(instance);
             self.dispatch(&mut core, now())
         };
@@ -380,6 +387,12 @@ impl Version {
             state,
             pids: core.instances.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.pid?))).collect(),
         }
+    }
+
+    /// What the user code of each live instance measures.
+    #[must_use]
+    pub fn scrapes(&self) -> Vec<Arc<Scrape>> {
+        self.core.lock().instances.iter().filter_map(|slot| slot.scrape.clone()).collect()
     }
 
     /// A worker died or could not be started.

@@ -3,4 +3,5 @@
 pub mod instance;
 pub mod output;
 pub mod pool;
+pub mod scrape;
 pub mod spawn;

@@ -2,6 +2,7 @@
 
 mod control;
 mod description;
+mod scrape;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -205,12 +206,6 @@ impl DataPlane {
     /// Count a panic.
     pub fn panicked(&self) {
         self.metrics.panics.inc();
-    }
-
-    /// The metrics in Prometheus text format.
-    #[must_use]
-    pub fn metrics_text(&self) -> String {
-        self.metrics.encode(&self.registry.gauges())
     }
 
     /// Start-up loads have ended.

@@ -67,7 +67,7 @@ impl Door {
             Route::Server => control::server(),
             Route::Live => Ok(control::health(plane.live())),
             Route::Ready => Ok(control::health(plane.ready())),
-            Route::Metrics => Ok(Reply::metrics(plane.metrics_text())),
+            Route::Metrics => Ok(Reply::metrics(plane.metrics_text().await)),
             Route::Model(target) => control::model(plane, &target),
             Route::Config(target) => control::config(plane, &target),
             Route::Statistics(target) => control::statistics(plane, target.as_ref()),
