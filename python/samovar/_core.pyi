@@ -10,6 +10,7 @@ __all__ = [
     "Ask",
     "Call",
     "Engine",
+    "Step",
     "TensorBuffer",
     "WorkerChannel",
     "__version__",
@@ -139,20 +140,83 @@ class Call:
         """Ids of the requests whose rows are in this call."""
 
     @property
+    def method(self) -> str:
+        """Of a service: the method that takes the inputs; "" for a model and for an HTTP request."""
+
+    @property
+    def deadline(self) -> float:
+        """When the engine will have answered, by `time.monotonic()`; infinity where it sets no limit."""
+
+    def requests(self) -> list[tuple[str, int, dict[str, bool | int | float | str], str]]:
+        """Id, rows, parameters and W3C traceparent of each request in it; empty once it was answered."""
+
+    def http(self) -> tuple[str, str, str, list[tuple[bytes, bytes]], str, str, str, bool] | None:
+        """The head of an HTTP request, once; None for tensors.
+
+        Method, path (percent-encoded), query, headers (lower-case names), protocol version, scheme, the client's
+        address and port, and whether the client wants another protocol on its connection.
+        """
+
+    def body(self) -> bytes | None:
+        """The next piece of the request's body, if it has come; taking it lets the engine send another."""
+
+    @property
+    def is_body_over(self) -> bool:
+        """True when the whole body has been taken."""
+
+    @property
     def cancelled(self) -> bool:
         """True once nobody waits for the answer."""
+
+    @property
+    def has_credit(self) -> bool:
+        """True if a piece of the answer may be sent."""
+
+    def wait_for_credit(self) -> bool:
+        """Wait, without the GIL, until a piece of the answer may be sent; False if nobody waits for it any more."""
+
+    def part(self, outputs: Sequence[tuple[int, tuple[int, ...], Buffer]]) -> bool:
+        """Send a piece of the answer, as `finish`; False, and nothing is sent, without credit."""
 
     def finish(self, outputs: Sequence[tuple[int, tuple[int, ...], Buffer]]) -> None:
         """Answer with datatype number, shape and C-contiguous bytes of each output, in the order of the signature."""
 
-    def fail(self, class_name: str, message: str, traceback: str) -> None:
-        """Answer that user code raised."""
+    def respond_part(self, head: tuple[int, Sequence[tuple[bytes, bytes]]] | None, body: bytes) -> bool:
+        """Send a piece of an HTTP response, with status and headers in the first; False, and nothing is sent, without
+        credit.
+        """
+
+    def respond(self, head: tuple[int, Sequence[tuple[bytes, bytes]]] | None, body: bytes) -> None:
+        """Answer with the rest of an HTTP response, or all of it."""
+
+    def fail(self, class_name: str, message: str, traceback: str, code: str = "") -> None:
+        """Answer that user code raised; `code` is a slug where it passes another model's error on."""
 
     def refuse_input(self, message: str) -> None:
         """Answer that user code says that what a client sent does not fit."""
 
     def refuse_output(self, message: str) -> None:
         """Answer that user code returned what cannot be sent."""
+
+@final
+class Step:
+    """A call of another model; it is cancelled when this object goes before its end."""
+
+    @property
+    def number(self) -> int:
+        """Its number, as `WorkerChannel.news` has it."""
+
+    def take(self) -> tuple[bool, list[tuple[str, TensorBuffer, int, tuple[int, ...]]], tuple[str, str] | None] | None:
+        """What has come next, or None.
+
+        True for the last; name, bytes, datatype number and shape of each output; slug and text of what went wrong.
+        """
+
+    def wait(self) -> tuple[bool, list[tuple[str, TensorBuffer, int, tuple[int, ...]]], tuple[str, str] | None]:
+        """Wait, without the GIL, for what comes next; after the last nothing does."""
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
 
 @final
 class Ask:
@@ -192,5 +256,21 @@ class WorkerChannel:
     def fileno(self) -> int:
         """A descriptor that is readable when `try_receive` is worth a call (for an event loop)."""
 
-    def cancelled_calls(self) -> list[int]:
-        """Ids of calls cancelled since the last look; `fileno` becomes readable for them too."""
+    def news(self) -> list[int]:
+        """Numbers of calls and steps for which something has come since the last look.
+
+        A cancellation, a piece, credit, an end; `fileno` becomes readable for them too.
+        """
+
+    def begin(
+        self,
+        target: tuple[str, str | None],
+        parent: int,
+        timeout_s: float | None,
+        inputs: Sequence[tuple[str, int, tuple[int, ...], Buffer]],
+    ) -> Step:
+        """Call a model: its name and version (None: the one that new requests get), on behalf of the call `parent` (0:
+        of none), with name, datatype number, shape and C-contiguous bytes of each input.
+
+        Raises MemoryError where the engine grants no memory for the inputs.
+        """

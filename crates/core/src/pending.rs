@@ -30,6 +30,10 @@ impl Responder {
         (Self(Mutex::new(Some(sender))), receiver)
     }
 
+    fn is_over(&self) -> bool {
+        self.0.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
     /// Answer the caller; false if somebody has done so before, or the caller is gone.
     pub fn finish(&self, answer: Answer) -> bool {
         let sender = self.0.lock().take();
@@ -122,6 +126,12 @@ impl Pending {
             }),
         };
         (Arc::new(pending), receiver)
+    }
+
+    /// True if the caller has the answer, or is gone.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.responder.is_over()
     }
 
     /// Fail the whole request; false if it has its answer.

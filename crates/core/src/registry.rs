@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::life::{Cause, State};
 use crate::metrics::{Metrics, VersionGauges};
 use crate::report::VersionReport;
+use crate::routing::RouteTable;
 use crate::version::steps::Directory;
 use crate::version::{Version, not_ready, unloaded};
 use crate::workers::instance::{Crew, Observer};
@@ -70,6 +71,8 @@ impl Deployed {
 pub struct Registry {
     /// What requests see; replaced as a whole, so that a look at it takes no lock.
     routes: ArcSwap<BTreeMap<String, Routes>>,
+    /// Whose an HTTP request is that names no model; made anew with `routes`.
+    services: ArcSwap<RouteTable<Version>>,
     /// Serialises changes of `routes`, and holds versions that load in order to take over.
     incoming: Mutex<Vec<Arc<Deployed>>>,
     /// Versions that end behind the back of whoever asked for it; the engine waits for them before it goes.
@@ -95,6 +98,7 @@ impl Registry {
     ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::default(),
+            services: ArcSwap::default(),
             incoming: Mutex::default(),
             endings: Mutex::default(),
             next_serial: AtomicU64::new(1),
@@ -160,12 +164,17 @@ impl Registry {
         self.deployed().iter().flat_map(of).collect()
     }
 
-    /// The services that new requests get.
+    /// The services that new requests get, by name.
     #[must_use]
     pub fn services(&self) -> Vec<Arc<Version>> {
-        let routes = self.routes.load();
-        let chosen = routes.values().map(|routes| &routes.chosen.version);
-        chosen.filter(|version| version.spec.service.is_some()).cloned().collect()
+        services_of(&self.routes.load())
+    }
+
+    /// The service whose request this is, and whether the request may run twice.
+    #[must_use]
+    pub fn service(&self, method: &str, path: &str) -> Option<(Arc<Version>, bool)> {
+        let found = self.services.load().find(method, path)?;
+        Some((found.service, found.is_idempotent))
     }
 
     /// Names of the versions of a model, but those that leave or have left.
@@ -332,6 +341,13 @@ impl Registry {
             routes.entry(name).or_insert_with(|| Routes { versions: BTreeMap::new(), chosen: Arc::clone(&deployed) });
         of_model.versions.insert(deployed.version.version.to_string(), deployed);
         of_model.choose();
+        self.store(routes);
+    }
+
+    fn store(&self, routes: BTreeMap<String, Routes>) {
+        let services = services_of(&routes);
+        let specs = services.iter().filter_map(|version| Some((Arc::clone(version), version.spec.service.as_ref()?)));
+        self.services.store(Arc::new(RouteTable::new(specs)));
         self.routes.store(Arc::new(routes));
     }
 
@@ -340,7 +356,7 @@ impl Registry {
         let _changes = self.incoming.lock();
         let mut routes = BTreeMap::clone(&self.routes.load());
         if routes.get_mut(model).is_some_and(Routes::choose) {
-            self.routes.store(Arc::new(routes));
+            self.store(routes);
         }
     }
 
@@ -418,6 +434,12 @@ fn next_to_end(all: &mut Vec<Arc<Deployed>>) -> Vec<Arc<Deployed>> {
     };
     let free: Vec<_> = all.extract_if(.., |deployed| !is_used(deployed)).collect();
     if free.is_empty() { std::mem::take(all) } else { free }
+}
+
+/// The services among what new requests get, by name.
+fn services_of(routes: &BTreeMap<String, Routes>) -> Vec<Arc<Version>> {
+    let chosen = routes.values().map(|routes| &routes.chosen.version);
+    chosen.filter(|version| version.spec.service.is_some()).cloned().collect()
 }
 
 /// The routes of a model, or of the service of `<service>.<method>` with the method.

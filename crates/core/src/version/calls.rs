@@ -21,6 +21,8 @@ use crate::request::Piece;
 use crate::scheduler::{Assignment, Ended, Outcome};
 use crate::statistics::Stages;
 
+/// What Python calls the end of a task that nobody waits for.
+const CANCELLED: &str = "CancelledError";
 /// Another model's error grows by a name with every step that passes it on.
 const MAX_STEP_BYTES: usize = 1_024;
 
@@ -227,6 +229,9 @@ impl Version {
         if let Some(code) = Code::from_slug(&failure.code) {
             // Another model's answer, passed on: it names its step.
             return Error::new(code, format!("{:?}: {}", self.name, excerpt(&failure.message, MAX_STEP_BYTES)));
+        }
+        if failure.class_name == CANCELLED && items.iter().all(|item| item.request.pending.is_over()) {
+            return Error::new(Code::Cancelled, "nobody waits for this request any more"); // as they were told to
         }
         let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
         tracing::error!(
