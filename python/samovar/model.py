@@ -1,15 +1,15 @@
 """The decorator that makes a plain class a model."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass
 from typing import Any, TypeVar, overload
 
 from samovar.config.options import MODEL_OPTIONS, check_options, close_match
 from samovar.errors import ConfigError
 from samovar.types import check_name
 
-__all__ = ["Declaration", "declaration_of", "model", "snake_case"]
+__all__ = ["Declaration", "declaration_of", "declare", "model", "snake_case"]
 
 _MARK = "__samovar_model__"
 _Class = TypeVar("_Class", bound=type)
@@ -39,7 +39,8 @@ def model(decorated: Any = None, /, *, name: str | None = None, version: str | i
     def decorate(cls: _Class) -> _Class:
         if not isinstance(cls, type):
             raise ConfigError(f"@samovar.model stands above {cls!r}", "put it above a class that has a predict method")
-        setattr(cls, _MARK, _declare(cls.__name__, name, version, options))
+        where = f"in @samovar.model of class {cls.__name__}"
+        setattr(cls, _MARK, declare(where, snake_case(cls.__name__) if name is None else name, version, options))
         return cls
 
     return decorate if decorated is None else decorate(decorated)
@@ -56,20 +57,24 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _declare(class_name: str, name: Any, version: Any, options: dict[str, Any]) -> Declaration:
-    where = f"in @samovar.model of class {class_name}"
+def declare(
+    where: str,
+    name: Any,
+    version: Any,
+    options: dict[str, Any],
+    known: Mapping[str, "Field[Any]"] = MODEL_OPTIONS,
+) -> Declaration:
+    """What a decorator was given, checked; `where` ends the messages: `in @samovar.model of class M`."""
     for option in options:
-        if option not in MODEL_OPTIONS:
-            raise ConfigError(
-                f'unknown setting "{option}" {where}', close_match(option, ["name", "version", *MODEL_OPTIONS])
-            )
-    chosen = snake_case(class_name) if name is None else name
+        if option not in known:
+            raise ConfigError(f'unknown setting "{option}" {where}', close_match(option, ["name", "version", *known]))
     if isinstance(version, int) and not isinstance(version, bool):
         version = str(version)
-    for kind, value in (("model", chosen), ("version", version)):
+    for kind, value in (("model", name), ("version", version)):
         fault = check_name(kind, value) if isinstance(value, str) else f"the {kind} name is {value!r}, no text"
         if fault:
+            decorator = where.split()[1]
             raise ConfigError(
-                f"{fault} ({where})", f"choose another with @samovar.model({'name' if kind == 'model' else kind}=...)"
+                f"{fault} ({where})", f"choose another with {decorator}({'name' if kind == 'model' else kind}=...)"
             )
-    return Declaration(chosen, version, check_options(options, MODEL_OPTIONS, where))
+    return Declaration(name, version, check_options(options, known, where))

@@ -8,10 +8,22 @@ from samovar.config.settings import ModelConfig, ServerConfig
 from samovar.config.values import checked, parsed
 from samovar.errors import ConfigError
 
-__all__ = ["MODEL_OPTIONS", "SERVER_OPTIONS", "check_options", "close_match"]
+__all__ = ["MODEL_OPTIONS", "SERVER_OPTIONS", "SERVICE_OPTIONS", "check_options", "close_match"]
 
 SERVER_OPTIONS: dict[str, "Field[Any]"] = {option.name: option for option in fields(ServerConfig)}
 MODEL_OPTIONS: dict[str, "Field[Any]"] = {option.name: option for option in fields(ModelConfig)}
+# A service has no batches and no tensors of its own; whether a request may run twice is said per method.
+SERVICE_OPTIONS = {
+    name: MODEL_OPTIONS[name]
+    for name in (
+        "instances",
+        "concurrency",
+        "load_timeout_s",
+        "request_timeout_s",
+        "max_queue_items",
+        "max_queue_bytes",
+    )
+}
 
 
 def check_options(
