@@ -1,0 +1,196 @@
+"""The OpenAPI document of a service: every form a request may have, every status an answer may have."""
+
+from collections.abc import Mapping, Sequence
+from inspect import cleandoc
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from samovar.errors import TargetError
+from samovar.service.bodies import FORMS, JSON, URLENCODED
+from samovar.service.inputs import Inputs
+from samovar.service.results import Items
+from samovar.service.schemas import Property, SchemaGenerator, as_part, is_part, is_scalar, without_null
+from samovar.service.serving import Forms
+from samovar.service.streams import EVENTS, LINES
+
+__all__ = ["document_of"]
+
+_REF = "#/components/schemas/{model}"
+_ERROR = {
+    "title": "Error",
+    "type": "object",
+    "properties": {
+        "error": {"type": "string", "description": "what went wrong, for people"},
+        "code": {"type": "string", "description": "its stable name"},
+        "id": {"type": "string", "description": "the request's, as in the log"},
+        "detail": {"description": "more of it"},
+    },
+    "required": ["error", "code", "id"],
+    "additionalProperties": False,
+}
+_INVALID = {
+    **_ERROR,
+    "title": "InvalidInput",
+    "properties": {
+        **_ERROR["properties"],  # type: ignore[dict-item]
+        "detail": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string"},
+                    "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+                    "msg": {"type": "string"},
+                    "input": {},
+                },
+                "required": ["type", "loc", "msg"],
+            },
+        },
+    },
+}
+_MEANINGS = {
+    "400": "the request is malformed, or the method refused it",
+    "408": "the body arrived too slowly",
+    "413": "the body is too large",
+    "415": "the body has another content type than those above",
+    "422": "a field does not fit",
+    "429": "the service is full: try again later",
+    "500": "the method failed",
+    "503": "the service, or a model that it uses, is not ready: try again later",
+    "504": "the deadline passed",
+    "default": "what the method itself answers beyond these",
+}
+
+
+def document_of(name: str, version: str, description: str | None, forms: Sequence[Forms]) -> dict[str, Any]:
+    """The document of the service `name`. Raises TargetError for a type that no schema describes."""
+    schemas = _Schemas(forms)
+    paths: dict[str, Any] = {}
+    for form in forms:
+        paths.setdefault(form.endpoint.path, {})[form.endpoint.method.lower()] = _operation(form, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": name, "version": version, "description": cleandoc(description or "")},
+        "paths": paths,
+        "components": {"schemas": {"Error": _ERROR, "InvalidInput": _INVALID, **schemas.definitions}},
+    }
+
+
+class _Schemas:
+    """The schemas of all methods, generated together: what several share is defined once."""
+
+    def __init__(self, forms: Sequence[Forms]) -> None:
+        inputs: list[Any] = []
+        for form in forms:
+            inputs += [(("path", form), "validation", TypeAdapter(form.path.model))]
+            inputs += [(("rest", form), "validation", TypeAdapter(form.rest.model))]
+            inputs += [(("result", form), "serialization", form.results.adapter)]
+        try:
+            found, table = TypeAdapter.json_schemas(inputs, ref_template=_REF, schema_generator=SchemaGenerator)
+        except PydanticInvalidForJsonSchema as error:
+            raise TargetError(
+                f"a type of this service has no JSON schema: {str(error).partition(chr(10))[0]}",
+                "take a pydantic model, a dataclass, or what JSON knows",
+            ) from error
+        self.definitions: dict[str, Any] = table.get("$defs", {})
+        self._found = {key[0]: schema for key, schema in found.items()}
+
+    def result(self, form: Forms) -> dict[str, Any]:
+        """The schema of what the method returns, or of one item that it yields."""
+        return dict(self._found["result", form])
+
+    def body(self, form: Forms) -> dict[str, Any]:
+        """The schema of the JSON object with the inputs."""
+        return dict(self._found["rest", form])
+
+    def properties(self, form: Forms, inputs: Inputs) -> dict[str, Property]:
+        """Each input."""
+        schema = Property(self._found["path" if inputs is form.path else "rest", form], self.definitions).resolved()
+        required = schema.get("required", ())
+        return {
+            name: Property(found, self.definitions, name in required)
+            for name, found in schema.get("properties", {}).items()
+        }
+
+
+def _operation(form: Forms, schemas: _Schemas) -> dict[str, Any]:
+    endpoint = form.endpoint
+    summary, _, rest = endpoint.description.partition("\n")
+    operation: dict[str, Any] = {"operationId": f"{endpoint.name}", "summary": summary or endpoint.name}
+    if rest.strip():
+        operation["description"] = rest.strip()
+    parameters = [_parameter("path", name, found) for name, found in schemas.properties(form, form.path).items()]
+    if endpoint.has_body:
+        operation["requestBody"] = _body(form, schemas)
+    else:
+        found = schemas.properties(form, form.rest)
+        parameters += [_parameter("query", name, schema) for name, schema in found.items()]
+    if parameters:
+        operation["parameters"] = parameters
+    operation["responses"] = _responses(form, schemas)
+    return operation
+
+
+def _parameter(place: str, name: str, found: Property) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": name, "in": place, "required": place == "path" or found.is_required}
+    schema = without_null(found)
+    if is_scalar(found) or is_part(found):
+        return {**table, "schema": schema}
+    return {**table, "content": {JSON: {"schema": schema}}}
+
+
+def _body(form: Forms, schemas: _Schemas) -> dict[str, Any]:
+    properties = schemas.properties(form, form.rest)
+    content: dict[str, Any] = {JSON: {"schema": schemas.body(form)}}
+    if all(map(is_part, properties.values())) and properties:
+        parts = {name: as_part(found) for name, found in properties.items()}
+        required = [name for name, found in properties.items() if found.is_required]
+        schema = {"type": "object", "properties": parts, "required": required, "additionalProperties": False}
+        has_files = any(_has_file(part) for part in parts.values())
+        for media in FORMS:
+            if media != URLENCODED or not has_files:
+                content[media] = {"schema": schema}
+    for media in form.raw:
+        content[media] = {"schema": _raw(media, *properties.values())}
+    return {"content": content, "required": not form.rest.is_optional}
+
+
+def _has_file(part: Mapping[str, Any]) -> bool:
+    return "contentMediaType" in part or ("items" in part and _has_file(part["items"]))
+
+
+def _raw(media: str, found: Property) -> dict[str, Any]:
+    if media == "text/plain":
+        return next(dict(choice.schema) for choice in found.alternatives() if choice.schema.get("type") == "string")
+    return {"type": "string", "format": "image" if media == "image/*" else "binary"}
+
+
+def _responses(form: Forms, schemas: _Schemas) -> dict[str, Any]:
+    endpoint = form.endpoint
+    statuses = ["400", *(["408", "413", "415"] if endpoint.has_body else []), "422", "429", "500", "503", "504"]
+    if not endpoint.has_body and not endpoint.inputs:
+        statuses.remove("422")
+    responses = {"200": {"description": "the result", "content": _content(form, schemas)}}
+    for status in [*statuses, "default"]:
+        kind = "InvalidInput" if status == "422" else "Error"
+        content = {JSON: {"schema": {"$ref": _REF.format(model=kind)}}}
+        if status == "default" and form.results.has_response:
+            content = {"*/*": {}}
+        responses[status] = {"description": _MEANINGS[status], "content": content}
+    return responses
+
+
+def _content(form: Forms, schemas: _Schemas) -> dict[str, Any]:
+    schema = schemas.result(form)
+    if isinstance(form.results, Items):
+        text = "each line is an item, or last {error, code, id}"
+        return {
+            LINES: {"schema": {"type": "string", "description": text}, "x-item-schema": schema},
+            EVENTS: {"schema": {"type": "string", "description": text.replace("line", "event")}},
+        }
+    content: dict[str, Any] = {}
+    for media in form.results.media:
+        content[media] = {"schema": schema if media == JSON else {"type": "string", "format": "binary"}}
+    return content
