@@ -10,6 +10,7 @@ Decorate a class whose `predict` has typed arrays, then run `samovar serve file.
 
 from typing import TYPE_CHECKING, Any
 
+from samovar.context import Context
 from samovar.errors import (
     ConfigError,
     InputError,
@@ -19,13 +20,19 @@ from samovar.errors import (
     RequestError,
     SamovarError,
     ServerError,
+    StepError,
     TargetError,
     UnreachableError,
 )
 from samovar.model import model
+from samovar.service.declaration import api, mount, service
+from samovar.service.uses import Use, set_opener, use
 from samovar.types import Bytes
 
 if TYPE_CHECKING:
+    from fastapi import UploadFile as File
+    from PIL.Image import Image
+
     from samovar import testing
     from samovar.repository.local import load
     from samovar.server import Server
@@ -33,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Bytes",
     "ConfigError",
+    "Context",
+    "File",
+    "Image",
     "InputError",
     "InvalidInputError",
     "LoadError",
@@ -41,17 +51,30 @@ __all__ = [
     "SamovarError",
     "Server",
     "ServerError",
+    "StepError",
     "TargetError",
     "UnreachableError",
     "__version__",
+    "api",
     "load",
     "model",
+    "mount",
+    "service",
     "testing",
+    "use",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use what most programs, and every worker, do without."""
+    if name == "Image":
+        from PIL.Image import Image
+
+        return Image
+    if name == "File":
+        from fastapi import UploadFile
+
+        return UploadFile
     if name == "Server":
         from samovar.server import Server
 
@@ -73,3 +96,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _open_used(used: Use) -> Any:
+    """What a handle leads to in a process without an engine."""
+    from samovar.repository.local import open_used
+
+    return open_used(used)
+
+
+set_opener(_open_used)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +23,10 @@ class Call(Protocol):
     """One execution, as a worker knows it; see `samovar._core.Call`."""
 
     @property
+    def id(self) -> int:
+        """Number of the call in the worker's channel."""
+
+    @property
     def deadline(self) -> float:
         """When it must have ended, by `time.monotonic()`; infinity where nobody said."""
 
@@ -30,14 +34,19 @@ class Call(Protocol):
     def cancelled(self) -> bool:
         """True once nobody waits for its answer."""
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called once when it is cancelled, from any thread."""
-
     def request_ids(self) -> list[str]:
         """Ids of the requests in it."""
 
     def requests(self) -> Sequence[tuple[str, int, Parameters, str]]:
         """Id, rows, parameters and trace of each request in it."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A call of an event loop, which tells of its cancellation."""
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once when it is cancelled, from any thread."""
 
 
 class Tag:
@@ -122,7 +131,7 @@ class Context:
         """Return when nobody waits for the answer any more."""
         if self._cancellation is None:
             self._cancellation = self._watch()
-        if not self.cancelled:
+        if not self.cancelled:  # it may have come before the watch
             await self._cancellation.wait()
 
     @property
@@ -147,7 +156,7 @@ class Context:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
 
-        if self._call is not None:
+        if isinstance(self._call, Telling):
             self._call.on_cancel(tell)
         return event
 

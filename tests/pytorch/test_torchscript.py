@@ -64,10 +64,12 @@ def test_an_archive_says_names_alone(tmp_path: Path, suffix: str) -> None:
             "name": "double",
             "version": "1",
             "runtime": "torchscript",
-            "source": {"path": str(path)},
+            "source": {"path": str(path), "uses": {}},
             "inputs": [{"name": "x", "datatype": None, "dims": None}],
             "outputs": [{"name": "output", "datatype": None, "dims": None}],
             "batch_axis": False,
+            "streams": False,
+            "service": None,
             "options": {},
             "imports": ["numpy", "torch"],
         }

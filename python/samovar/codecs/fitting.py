@@ -3,7 +3,7 @@
 `crates/core/src/admission.rs` and `demultiplex.rs` make them for requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from samovar.codecs.arrays import ArrayCodec
@@ -29,7 +29,8 @@ class Fitting:
     def inputs(self, values: Sequence[Any]) -> list[Any]:
         """Arrays in the order of the signature: read-only views, or copies where the model writes.
 
-        An array must have the declared dtype, lists and numbers get it. Raises InputError.
+        An array must have the declared dtype, lists and numbers get it; an image of Pillow is uint8, height, width, 3.
+        Raises InputError.
         """
         arrays = []
         rows: int | None = None
@@ -99,6 +100,12 @@ def misfit(shape: Sequence[int], wanted: Sequence[int]) -> str | None:
 def _array(place: str, spec: TensorSpec, value: Any) -> Any:
     import numpy as np
 
+    if hasattr(value, "__await__"):
+        if isinstance(value, Coroutine):
+            value.close()  # else Python warns, at some later moment, that nobody awaited it
+        raise InputError(f"{place} is {type(value).__name__}, which was not awaited", "await it first")
+    if _is_image(value):
+        value = np.asarray(value if value.mode == "RGB" else value.convert("RGB"))
     if not hasattr(value, "dtype"):
         try:
             return array_of(_plain(value), spec.datatype)
@@ -117,6 +124,11 @@ def _array(place: str, spec: TensorSpec, value: Any) -> Any:
     if array.dtype.kind == "O" or Datatype.of_numpy(array.dtype.name) is None:
         raise InputError(f"{place}: dtype {array.dtype} is none that a model takes", "convert it with .astype()")
     return array
+
+
+def _is_image(value: Any) -> bool:
+    """True for an image of Pillow, which need not be there: as a tensor it is uint8, height, width, red green blue."""
+    return hasattr(value, "__array_interface__") and hasattr(value, "convert") and hasattr(value, "mode")
 
 
 def _texts(place: str, array: Any) -> Any:

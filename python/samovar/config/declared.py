@@ -4,11 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from samovar.config.options import MODEL_OPTIONS, check_options, close_match
+from samovar.config.options import MODEL_OPTIONS, SERVICE_OPTIONS, check_options, close_match
 from samovar.errors import ConfigError
 from samovar.types import Datatype
 
-__all__ = ["BATCH", "MAX_RANK", "MODEL_KEYS", "Declared", "DeclaredTensor", "read_declared"]
+__all__ = [
+    "BATCH",
+    "MAX_RANK",
+    "MODEL_KEYS",
+    "Declared",
+    "DeclaredTensor",
+    "check_service_options",
+    "read_declared",
+]
 
 BATCH = "batch"
 MAX_RANK = 16
@@ -74,6 +82,15 @@ def read_declared(table: Mapping[str, Any], where: str) -> Declared:
     if not isinstance(batch_axis, bool | None):
         raise ConfigError(f'setting "batch_axis" {where} is {batch_axis!r}', "it wants true or false")
     return Declared(options, _tensors(table, "inputs", where), _tensors(table, "outputs", where), batch_axis)
+
+
+def check_service_options(where: str, declared: Declared) -> None:
+    """Raise ConfigError for what can be said of models alone; `where` ends the message: `of service plates`."""
+    for key in declared.to_json():
+        if key not in SERVICE_OPTIONS:
+            raise ConfigError(
+                f'setting "{key}" {where} is one of models', f"a service has {', '.join(SERVICE_OPTIONS)}"
+            )
 
 
 def _tensors(table: Mapping[str, Any], key: str, where: str) -> tuple[DeclaredTensor, ...] | None:

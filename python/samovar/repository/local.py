@@ -1,20 +1,24 @@
-"""`samovar.load`: a model in this process, without an engine."""
+"""`samovar.load`: a model in this process, without an engine; and what handles lead to where there is none."""
 
-from collections import namedtuple
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from samovar.codecs.arguments import in_order
 from samovar.codecs.fitting import Fitting, shape_text
+from samovar.codecs.results import result_of
 from samovar.config import Configuration, ServerConfig
 from samovar.errors import InputError, TargetError
+from samovar.repository.runs import EventLoop, LocalRun
 from samovar.repository.settings import options_of, question_of
 from samovar.repository.sources import Source, all_sources
 from samovar.repository.targets import parse_target
-from samovar.runtimes import LoadedModel, runtime_for, runtime_named
+from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
+from samovar.service.uses import Use, uses_of
 from samovar.types import Signature, TensorSpec
 
-__all__ = ["LocalModel", "load"]
+__all__ = ["LocalModel", "load", "open_used"]
 
 
 def load(target: str | Path) -> "LocalModel":
@@ -24,41 +28,88 @@ def load(target: str | Path) -> "LocalModel":
     """
     source = _source(str(target))
     configuration = Configuration(ServerConfig())
-    models = runtime_for(source.path).inspect(question_of(source, configuration))
+    described = runtime_for(source.path).inspect(question_of(source, configuration))
+    models = [model for model in described if model["service"] is None]
+    if not models:
+        raise _service_error(source, described[0])
     if len(models) > 1:
         classes = ", ".join(f"{source.path.name}:{model['source']['class']}" for model in models)
         raise TargetError(f"{source} has {len(models)} models", f"name one: {classes}")
-    return LocalModel({**models[0], "options": options_of(source, models[0], configuration)})
+    spec = {**models[0], "options": options_of(source, models[0], configuration)}
+    return LocalModel(spec, runtime_named(spec["runtime"]).load(spec))
+
+
+def open_used(used: Use) -> "LocalModel":
+    """The model of a handle, one for all handles of this process. Raises TargetError where it is named only."""
+    from samovar.runtimes.python.uses import place_of
+
+    if isinstance(used.target, type):
+        return _open_class(used.target)
+    place = place_of(used)
+    if place is None:
+        raise TargetError(
+            f'"{used.target}" is the name of a model in an engine, and this process is none of its workers',
+            f"serve it (samovar.testing.serve), or put an object in its place: service.{used.attribute} = ...",
+        )
+    return _open_path(place)
+
+
+@cache
+def _open_class(cls: type) -> "LocalModel":
+    """The class itself, wherever it is defined."""
+    from samovar.runtimes.python.inspection import described_model
+    from samovar.runtimes.python.loading import PythonModel
+
+    model = described_model(Question(Path(cls.__module__)), cls.__name__, cls)
+    configuration = Configuration(ServerConfig())
+    options = configuration.model_options(model["name"], model["options"], batch_axis=model["batch_axis"])
+    uses: dict[str, dict[str, Any]] = {attribute: {} for attribute in uses_of(cls)}  # each opens itself
+    return LocalModel({**model, "options": options}, PythonModel(cls, model["name"], uses))
+
+
+@cache
+def _open_path(path: Path) -> "LocalModel":
+    return load(path)
 
 
 class LocalModel:
-    """A model in this process; `signature` says what it takes and gives.
+    """A model in this process; `signature` says what it takes and gives, `streams` whether it yields.
 
     Use it in a `with` block, or call `close`.
     """
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], model: LoadedModel) -> None:
         self.name: str = spec["name"]
         self.version: str = spec["version"]
-        self.signature = Signature.from_json(spec)
+        self.signature = Signature.from_json(dict(spec))
+        self.streams = model.streams
         self._runtime: str = spec["runtime"]
         self._fitting = Fitting(self.name, self.signature, writable=spec["options"]["writable_inputs"])
-        self._results = _results([output.name for output in self.signature.outputs])
-        self._loop = _Loop() if spec["source"].get("is_async") else None
-        self._model: LoadedModel | None = runtime_named(self._runtime).load(spec)
-        self._wait(self._model.start())
+        self._outputs = [output.name for output in self.signature.outputs]
+        self._loop = EventLoop() if model.is_async else None
+        self._model: LoadedModel | None = model
+        self._wait(model.start())
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """One call, with the inputs by position or name: one output is its array, several are a tuple with their names.
 
-        Lists and numbers get the declared dtype; an array must have it, and is not written to. Raises InputError for
-        what does not fit the signature, OutputError for a result that does not, and whatever the model raises.
+        Lists and numbers get the declared dtype; an array must have it, and is not written to. A model that streams
+        gives an iterator of such results. Raises InputError for what does not fit the signature, OutputError for a
+        result that does not, and whatever the model raises.
         """
+        run = self.run(args, kwargs)
+        return run.parts_sync() if self.streams else run.whole_sync()
+
+    def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> LocalRun:
+        """A call that is still to begin: what handles stand on. Raises InputError."""
         if self._model is None:
             raise InputError(f'model "{self.name}" is closed', "load it again")
-        inputs = self._fitting.inputs(self._in_order(args, kwargs))
-        outputs = self._fitting.outputs(self._wait(self._model.predict(inputs)), inputs)
-        return outputs[0] if len(outputs) == 1 else self._results(*outputs)
+        inputs = self._fitting.inputs(in_order(self.name, self.signature.inputs, args, kwargs))
+
+        def finish(outputs: Sequence[Any]) -> Any:
+            return result_of(self._outputs, self._fitting.outputs(outputs, inputs))
+
+        return LocalRun(self._model, self._loop, inputs, finish)
 
     def close(self) -> None:
         """Unload the model. Raises LoadError where its own unload does."""
@@ -86,56 +137,23 @@ class LocalModel:
         datatype = "?" if spec.datatype is None else spec.datatype.name
         return f"{spec.name} {datatype} {shape_text(spec, batch_axis=self.signature.batch_axis)}"
 
-    def _in_order(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-        """The values in the order of the signature, each exactly once."""
-        names = [spec.name for spec in self.signature.inputs]
-        shown = ", ".join(names) or "none"
-        if len(args) > len(names):
-            raise InputError(f'model "{self.name}" takes {len(names)} inputs, got {len(args)}', f"they are: {shown}")
-        given = dict(zip(names, args, strict=False))
-        for name, value in kwargs.items():
-            if name not in names:
-                raise InputError(f'model "{self.name}" has no input "{name}"', f"its inputs are: {shown}")
-            if name in given:
-                raise InputError(
-                    f'input "{name}" of model "{self.name}" is given twice', "by position or by name, not both"
-                )
-            given[name] = value
-        missing = [name for name in names if name not in given]
-        if missing:
-            raise InputError(f'input "{missing[0]}" of model "{self.name}" is missing', f"its inputs are: {shown}")
-        return [given[name] for name in names]
-
-    def _wait(self, result: Any) -> Any:
-        return result if self._loop is None or not isinstance(result, Awaitable) else self._loop.run(result)
+    def _wait(self, hook: Awaitable[None] | None) -> None:
+        """Wait for a load or unload; one that is async needs an event loop, also where predict is not."""
+        if hook is None:
+            return
+        loop = self._loop or EventLoop()
+        try:
+            loop.run(hook)
+        finally:
+            if loop is not self._loop:
+                loop.end()
 
 
-class _Loop:
-    """An event loop in a thread of its own: the caller may be in one already, as every notebook is."""
-
-    def __init__(self) -> None:
-        import asyncio
-        import threading
-
-        self._asyncio = asyncio
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="samovar-load", daemon=True)
-        self._thread.start()
-
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        """Its result."""
-
-        async def wait() -> Any:
-            return await awaitable
-
-        return self._asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
-
-    def end(self) -> None:
-        """End the thread; a second time nothing happens."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+def _service_error(source: Source, service: Mapping[str, Any]) -> TargetError:
+    return TargetError(
+        f'{source} has the service "{service["name"]}" and no model',
+        f"make one of its class and call its methods: {service['source']['class']}().METHOD(...); or serve it",
+    )
 
 
 def _source(target: str) -> Source:
@@ -146,18 +164,3 @@ def _source(target: str) -> Source:
     if sources[0].fault is not None:
         raise sources[0].fault
     return sources[0]
-
-
-def _results(names: Sequence[str]) -> Any:
-    """A named tuple; `results["scores:0"]` finds what no attribute can be called."""
-    fields: Any = namedtuple("Results", names, rename=True)  # type: ignore[misc]  # noqa: PYI024 - known at run time only
-
-    class Results(fields):
-        __slots__ = ()
-
-        def __getitem__(self, key: Any) -> Any:
-            if isinstance(key, str) and key not in names:
-                raise KeyError(key)
-            return super().__getitem__(names.index(key) if isinstance(key, str) else key)
-
-    return Results

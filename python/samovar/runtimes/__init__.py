@@ -23,6 +23,7 @@ _MODULES = {
     "torchscript": "samovar.runtimes.torchscript",
 }
 RUNTIMES = tuple(_MODULES)
+_SERVICE = "samovar.runtimes.python.serving"  # recognises no file: those of services are Python's
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class LoadedModel(Protocol):
     """A version in memory."""
 
     is_async: bool
+    streams: bool
 
     def start(self) -> Awaitable[None] | None:
         """Run the user's load; an awaitable if that is async. Raises LoadError."""
@@ -61,7 +63,9 @@ class LoadedModel(Protocol):
     def predict(self, inputs: Arrays) -> Any:
         """Run one call on arrays in the order of the signature; its outputs, or an awaitable of them if `is_async`.
 
-        Raises OutputError for a result that has not the shape of the signature, and whatever user code raises.
+        If it `streams`, a generator of the outputs of each part, an asynchronous one if `is_async`; to close it ends
+        the user's. Raises OutputError for a result that has not the shape of the signature, and whatever user code
+        raises.
         """
 
     def close(self) -> Awaitable[None] | None:
@@ -91,8 +95,8 @@ class Runtime(Protocol):
 
 
 def runtime_named(name: str) -> Runtime:
-    """The runtime of this name."""
-    return import_module(_MODULES[name])
+    """The runtime of this name; `service` is the one that hosts services."""
+    return import_module(_SERVICE if name == "service" else _MODULES[name])
 
 
 def runtime_for(path: Path) -> Runtime:

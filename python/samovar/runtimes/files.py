@@ -24,8 +24,10 @@ def describe(
         "name": question.name or question.path.stem,
         "version": question.version or "1",
         "runtime": runtime,
-        "source": {"path": str(question.path)},
+        "source": {"path": str(question.path), "uses": {}},
         **signature.to_json(),
+        "streams": False,
+        "service": None,
         "options": options,
         "imports": list(imports),
     }

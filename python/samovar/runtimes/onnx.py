@@ -64,6 +64,7 @@ class OnnxModel:
     """One session of onnxruntime."""
 
     is_async = False
+    streams = False
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._session = session

@@ -67,6 +67,7 @@ class TorchScriptModel:
     """One module of torch."""
 
     is_async = False
+    streams = False
 
     def __init__(self, module: Any, signature: Signature, *, copies_inputs: bool) -> None:
         import numpy as np

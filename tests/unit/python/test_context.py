@@ -21,6 +21,7 @@ from samovar.metrics import Metrics
 class FakeCall:
     """A call of two requests that are batched."""
 
+    id = 1
     deadline = math.inf
 
     def __init__(self) -> None:

@@ -26,6 +26,9 @@ def version(options: dict[str, Any]) -> str:
             "options": options,
             "imports": ["numpy"],
             "probe": None,
+            "streams": False,
+            "uses": [],
+            "service": None,
         }
     )
 

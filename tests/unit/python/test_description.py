@@ -30,10 +30,12 @@ def test_a_typed_class_is_described_whole(program: Program) -> None:
             "name": "lpr_net",
             "version": "1",
             "runtime": "python",
-            "source": {"path": str(path), "class": "LprNet", "is_async": False},
+            "source": {"path": str(path), "class": "LprNet", "is_async": False, "uses": {}},
             "inputs": [{"name": "plates", "datatype": "FP32", "dims": [3, 24, -1]}],
             "outputs": [{"name": "output", "datatype": "INT32", "dims": [18]}],
             "batch_axis": True,
+            "streams": False,
+            "service": None,
             "options": {"max_batch_size": 32},
             "imports": ["numpy"],
         }
@@ -234,7 +236,37 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "generator": (
         f"@samovar.model\nclass M:\n    def predict(self, x: {GOOD}) -> {GOOD}:\n        yield x\n",
-        "M.predict yields; return the whole arrays; a model cannot stream",
+        (
+            "M.predict yields, but its return annotation is no Iterator of parts; write for instance "
+            '-> Iterator[Float32[np.ndarray, "batch 3"]]'
+        ),
+    ),
+    "asynchronous generator": (
+        (
+            f"from typing import Iterator\n@samovar.model\nclass M:\n"
+            f"    async def predict(self, x: {GOOD}) -> Iterator[{GOOD}]:\n        yield x\n"
+        ),
+        (
+            "M.predict yields, but its return annotation is no AsyncIterator of parts; write for instance "
+            '-> AsyncIterator[Float32[np.ndarray, "batch 3"]]'
+        ),
+    ),
+    "iterator that is no generator": (
+        "from typing import Iterator\n" + method(f", x: {GOOD}", f"Iterator[{GOOD}]"),
+        (
+            "M.predict is annotated to return an iterator, but does not yield; yield the parts in it, or return the "
+            "whole arrays"
+        ),
+    ),
+    "parts without a type": (
+        (
+            f"from typing import Iterator\n@samovar.model\nclass M:\n"
+            f"    def predict(self, x: {GOOD}) -> Iterator[list]:\n        yield x\n"
+        ),
+        (
+            "what M.predict yields is list, which names no outputs; return a NamedTuple or dataclass whose fields are "
+            "the outputs"
+        ),
     ),
     "no predict": (
         "@samovar.model\nclass M:\n    pass\n",
@@ -268,7 +300,7 @@ BAD: dict[str, tuple[str, str]] = {
     "same name twice": (
         method(f", x: {GOOD}")
         + method(f", x: {GOOD}").replace("class M", "class N").replace("model", "model(name='m')"),
-        'classes M and N of served_program.py are both model "m" version "1"; rename one with @samovar.model(name=...)',
+        'classes M and N of served_program.py are both "m" version "1"; rename one with name=... in its decorator',
     ),
     "names of type checking": (
         method(", x: 'Unknown'"),
@@ -289,9 +321,11 @@ def test_what_cannot_be_served_is_told_with_its_cure(program: Program, text: str
 
 def test_a_picked_class_must_be_there_and_decorated(program: Program) -> None:
     path = program("@samovar.model\nclass M: ...\nclass Plain: ...\n")
-    with pytest.raises(TargetError, match=r'^served_program.py has no class "N"; its models are: M$'):
+    with pytest.raises(TargetError, match=r'^served_program.py has no class "N"; its models and services are: M$'):
         inspect(Question(path, "N"))
-    with pytest.raises(TargetError, match=r'^"Plain" in served_program.py is no model; write @samovar.model above'):
+    with pytest.raises(
+        TargetError, match=r'^"Plain" in served_program.py is neither model nor service; write @samovar.model'
+    ):
         inspect(Question(path, "Plain"))
 
 

@@ -47,10 +47,12 @@ def test_a_file_is_described_whole(tmp_path: Path) -> None:
             "name": "double",
             "version": "1",
             "runtime": "onnx",
-            "source": {"path": str(path)},
+            "source": {"path": str(path), "uses": {}},
             "inputs": [{"name": "x", "datatype": "FP32", "dims": [3]}],
             "outputs": [{"name": "output", "datatype": "FP32", "dims": [3]}],
             "batch_axis": True,
+            "streams": False,
+            "service": None,
             "options": {},
             "imports": ["numpy", "onnxruntime"],
         }

@@ -12,6 +12,9 @@ def test_the_public_names_are_these() -> None:
     assert samovar.__all__ == [
         "Bytes",
         "ConfigError",
+        "Context",
+        "File",
+        "Image",
         "InputError",
         "InvalidInputError",
         "LoadError",
@@ -20,12 +23,17 @@ def test_the_public_names_are_these() -> None:
         "SamovarError",
         "Server",
         "ServerError",
+        "StepError",
         "TargetError",
         "UnreachableError",
         "__version__",
+        "api",
         "load",
         "model",
+        "mount",
+        "service",
         "testing",
+        "use",
     ]
     assert samovar.__all__ == sorted(samovar.__all__)
     assert set(samovar.__all__) <= set(dir(samovar))

@@ -118,7 +118,7 @@ def load(path: Path, *, is_async: bool = False, **options: Any) -> FakeAsk:
         "load",
         name="m",
         runtime="python",
-        source={"path": str(path), "class": "M", "is_async": is_async},
+        source={"path": str(path), "class": "M", "is_async": is_async, "uses": {}},
         inputs=[spec],
         outputs=[{**spec, "name": "output"}],
         batch_axis=True,

@@ -1,18 +1,20 @@
 """Which models a Python file has, as data; nothing is instantiated."""
 
-import inspect as introspection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from samovar.config.declared import Declared
 from samovar.errors import ConfigError, TargetError
 from samovar.model import Declaration, declaration_of
 from samovar.runtimes import Question
+from samovar.runtimes.python.classes import check_constructor, decorated, find_class, none_found
 from samovar.runtimes.python.importing import import_file
-from samovar.runtimes.python.signature import is_async, signature_of
+from samovar.runtimes.python.serving import described_service
+from samovar.runtimes.python.signature import is_async, signature_of, streams
+from samovar.runtimes.python.uses import described_uses
+from samovar.service.declaration import service_declaration_of
 
-__all__ = ["IMPORTS", "check_concurrency", "find_class", "inspect", "recognise"]
+__all__ = ["IMPORTS", "check_concurrency", "described_model", "inspect", "recognise"]
 
 
 IMPORTS = ("numpy",)
@@ -28,24 +30,13 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe the decorated classes of a file, or one of them. Raises TargetError or ConfigError."""
     path, name = question.path, question.class_name
     module = import_file(path)
-    classes = {name: find_class(module, path, name)} if name else _decorated(module)
+    classes = {name: find_class(module, path, name)} if name else decorated(module)
     if not classes:
-        raise TargetError(f"{path.name} has no model: {_found(module)}", _cure_for_none(module))
+        raise none_found(module, path)
     _refuse_several(question, classes)
     descriptions = [_describe(question, attribute, cls) for attribute, cls in classes.items()]
     _refuse_duplicates(path, descriptions)
     return descriptions
-
-
-def find_class(module: ModuleType, path: Path, name: str) -> type:
-    """The decorated class called `name`. Raises TargetError if there is none."""
-    found = getattr(module, name, None)
-    if found is None:
-        known = ", ".join(_decorated(module)) or "none"
-        raise TargetError(f'{path.name} has no class "{name}"', f"its models are: {known}")
-    if not isinstance(found, type) or declaration_of(found) is None:
-        raise TargetError(f'"{name}" in {path.name} is no model', f"write @samovar.model above class {name}")
-    return found
 
 
 def check_concurrency(cls: type, concurrency: int) -> None:
@@ -55,19 +46,6 @@ def check_concurrency(cls: type, concurrency: int) -> None:
             f"class {cls.__name__} has concurrency = {concurrency}, but its predict is not async",
             "write async def predict, or use instances to run several copies",
         )
-
-
-def _own_classes(module: ModuleType) -> dict[str, type]:
-    """Classes defined in the file itself, by the first name they have there."""
-    classes: dict[type, str] = {}
-    for attribute, value in vars(module).items():
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            classes.setdefault(value, attribute)
-    return {attribute: cls for cls, attribute in classes.items()}
-
-
-def _decorated(module: ModuleType) -> dict[str, type]:
-    return {attribute: cls for attribute, cls in _own_classes(module).items() if declaration_of(cls) is not None}
 
 
 def _refuse_several(question: Question, classes: dict[str, type]) -> None:
@@ -80,9 +58,20 @@ def _refuse_several(question: Question, classes: dict[str, type]) -> None:
 
 
 def _describe(question: Question, attribute: str, cls: type) -> dict[str, Any]:
+    if service_declaration_of(cls) is not None:
+        return described_service(question, attribute, cls)
+    model = described_model(question, attribute, cls)
+    return {**model, "source": {**model["source"], "uses": described_uses(cls)}}
+
+
+def described_model(question: Question, attribute: str, cls: type) -> dict[str, Any]:
+    """The description of a decorated class, called `attribute` in its file, but for what it uses.
+
+    Raises TargetError or ConfigError.
+    """
     declaration = declaration_of(cls)
     assert isinstance(declaration, Declaration)
-    _check_constructor(cls)
+    check_constructor(cls)
     signature = signature_of(cls)
     options = {**declaration.options, **question.declared.options}
     _check_settings(cls, question.declared, options)
@@ -92,6 +81,8 @@ def _describe(question: Question, attribute: str, cls: type) -> dict[str, Any]:
         "runtime": "python",
         "source": {"path": str(question.path), "class": attribute, "is_async": is_async(cls)},
         **signature.to_json(),
+        "streams": streams(cls),
+        "service": None,
         "options": options,
         "imports": list(IMPORTS),
     }
@@ -99,6 +90,11 @@ def _describe(question: Question, attribute: str, cls: type) -> dict[str, Any]:
 
 def _check_settings(cls: type, declared: Declared, options: dict[str, Any]) -> None:
     check_concurrency(cls, options.get("concurrency", 1))
+    if streams(cls) and (options.get("max_batch_size") or 1) > 1:
+        raise ConfigError(
+            f"max_batch_size = {options['max_batch_size']} is set for class {cls.__name__}, whose predict yields",
+            "leave it out: what streams runs one request at a time",
+        )
     if options.get("threads") is not None:
         raise ConfigError(
             f"threads = {options['threads']} is set for class {cls.__name__}, whose threads are its own",
@@ -111,41 +107,13 @@ def _check_settings(cls: type, declared: Declared, options: dict[str, Any]) -> N
             )
 
 
-def _check_constructor(cls: type) -> None:
-    try:
-        parameters = introspection.signature(cls).parameters.values()
-    except (TypeError, ValueError):  # an extension class does not say: its construction will
-        return
-    empty, variable = (
-        introspection.Parameter.empty,
-        (introspection.Parameter.VAR_POSITIONAL, introspection.Parameter.VAR_KEYWORD),
-    )
-    needed = [p.name for p in parameters if p.default is empty and p.kind not in variable]
-    if needed:
-        raise TargetError(
-            f"class {cls.__name__} needs arguments to be made: {', '.join(needed)}",
-            "give them defaults, or set them in a load method",
-        )
-
-
 def _refuse_duplicates(path: Path, descriptions: list[dict[str, Any]]) -> None:
     classes: dict[tuple[str, str], str] = {}
     for description in descriptions:
         key, cls = (description["name"], description["version"]), description["source"]["class"]
         if key in classes:
             raise TargetError(
-                f'classes {classes[key]} and {cls} of {path.name} are both model "{key[0]}" version "{key[1]}"',
-                "rename one with @samovar.model(name=...)",
+                f'classes {classes[key]} and {cls} of {path.name} are both "{key[0]}" version "{key[1]}"',
+                "rename one with name=... in its decorator",
             )
         classes[key] = cls
-
-
-def _found(module: ModuleType) -> str:
-    names = ", ".join(_own_classes(module))
-    return f"its classes are {names}, none of them decorated" if names else "it defines no class"
-
-
-def _cure_for_none(module: ModuleType) -> str:
-    classes = _own_classes(module)
-    able = [name for name, cls in classes.items() if hasattr(cls, "predict")] or list(classes)
-    return f"write @samovar.model above class {able[0]}" if able else "write @samovar.model above a class with predict"

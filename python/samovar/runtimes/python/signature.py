@@ -2,18 +2,31 @@
 
 import dataclasses
 import inspect
+from collections import abc
 from collections.abc import Callable, Sequence
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from samovar.codecs.annotations import EXAMPLE, one_array, tensor
 from samovar.config.declared import BATCH
+from samovar.context import Context
 from samovar.errors import TargetError
 from samovar.types import Datatype, Signature, TensorSpec
 
-__all__ = ["is_async", "keyword_names", "output_fields", "predict_of", "return_type", "signature_of"]
+__all__ = ["Argument", "arguments", "is_async", "output_fields", "output_type", "predict_of", "signature_of", "streams"]
 
 _Axes = tuple[str, Datatype, list[int | str]]
 _NO_DEFAULT = inspect.Parameter.empty
+_ITERATORS = (abc.Iterator, abc.Generator, abc.Iterable)
+_ASYNC_ITERATORS = (abc.AsyncIterator, abc.AsyncGenerator, abc.AsyncIterable)
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """A parameter of `predict`: an input, or the `samovar.Context` of the call."""
+
+    name: str
+    is_context: bool
+    by_keyword: bool
 
 
 def predict_of(cls: type) -> Callable[..., Any]:
@@ -27,32 +40,47 @@ def predict_of(cls: type) -> Callable[..., Any]:
         )
     if not callable(predict):
         raise TargetError(f"{cls.__name__}.predict is {type(predict).__name__}, no method", "define it with def")
-    function = inspect.unwrap(predict)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TargetError(f"{cls.__name__}.predict yields", "return the whole arrays; a model cannot stream")
     return predict
 
 
 def is_async(cls: type) -> bool:
-    """True if `predict` is a coroutine function."""
-    return inspect.iscoroutinefunction(inspect.unwrap(predict_of(cls)))
+    """True if `predict` is written with `async def`."""
+    function = inspect.unwrap(predict_of(cls))
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def streams(cls: type) -> bool:
+    """True if `predict` yields."""
+    function = inspect.unwrap(predict_of(cls))
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def signature_of(cls: type) -> Signature:
-    """The signature of a model class. Raises TargetError that names the parameter and the line to write."""
+    """The signature of a model class. Raises TargetError that names the parameter and the line to write.
+
+    A predict that yields has no batch axis; its outputs are the parts joined along their first axis.
+    """
     predict = predict_of(cls)
     hints = _hints(cls, predict)
-    inputs = [_input(cls, parameter, hints) for parameter in _parameters(cls, predict)]
+    inputs = [_input(cls, parameter, hints) for parameter in _inputs(cls, predict, hints)]
     if not inputs:
         raise TargetError(f"{cls.__name__}.predict takes no inputs", f"give it a parameter, for instance x: {EXAMPLE}")
-    outputs = _outputs(cls, hints.get("return", _NO_DEFAULT))
+    outputs = _outputs(cls, output_type(cls))
+    if streams(cls):
+        joined = [(name, datatype, [-1, *axes[1:]]) for name, datatype, axes in outputs]
+        return Signature(_specs(inputs, batch_axis=False), _specs(joined, batch_axis=False), batch_axis=False)
     batch_axis = _has_batch_axis(cls, [*inputs, *outputs])
     return Signature(_specs(inputs, batch_axis), _specs(outputs, batch_axis), batch_axis)
 
 
-def keyword_names(cls: type) -> list[str]:
-    """The parameters of `predict` that take an argument by keyword alone."""
-    return [p.name for p in _parameters(cls, predict_of(cls)) if p.kind is inspect.Parameter.KEYWORD_ONLY]
+def arguments(cls: type) -> list[Argument]:
+    """What `predict` is called with, in its order."""
+    predict = predict_of(cls)
+    hints = _hints(cls, predict)
+    return [
+        Argument(parameter.name, _is_context(parameter, hints), parameter.kind is inspect.Parameter.KEYWORD_ONLY)
+        for parameter in _parameters(cls, predict)
+    ]
 
 
 def output_fields(annotation: Any) -> list[str] | None:
@@ -64,9 +92,24 @@ def output_fields(annotation: Any) -> list[str] | None:
     return list(getattr(annotation, "_fields", ())) if issubclass(annotation, tuple) else None
 
 
-def return_type(cls: type) -> Any:
-    """The annotation of what `predict` returns."""
-    return _hints(cls, predict_of(cls)).get("return")
+def output_type(cls: type) -> Any:
+    """The annotation of what `predict` returns or, part by part, yields. Raises TargetError."""
+    annotation = _hints(cls, predict_of(cls)).get("return", _NO_DEFAULT)
+    origin = get_origin(annotation) or annotation
+    if not streams(cls):
+        if origin in _ITERATORS + _ASYNC_ITERATORS:
+            raise TargetError(
+                f"{cls.__name__}.predict is annotated to return an iterator, but does not yield",
+                "yield the parts in it, or return the whole arrays",
+            )
+        return annotation
+    kinds, example = (_ASYNC_ITERATORS, "AsyncIterator") if is_async(cls) else (_ITERATORS, "Iterator")
+    if origin not in kinds or not get_args(annotation):
+        raise TargetError(
+            f"{cls.__name__}.predict yields, but its return annotation is no {example} of parts",
+            f"write for instance -> {example}[{EXAMPLE}]",
+        )
+    return get_args(annotation)[0]
 
 
 def _hints(owner: type, annotated: Any) -> dict[str, Any]:
@@ -81,8 +124,15 @@ def _hints(owner: type, annotated: Any) -> dict[str, Any]:
 
 def _parameters(cls: type, predict: Callable[..., Any]) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(predict).parameters.values())
-    if not isinstance(inspect.getattr_static(cls, "predict"), staticmethod):
-        parameters = parameters[1:]
+    return parameters if isinstance(inspect.getattr_static(cls, "predict"), staticmethod) else parameters[1:]
+
+
+def _is_context(parameter: inspect.Parameter, hints: dict[str, Any]) -> bool:
+    return hints.get(parameter.name) is Context
+
+
+def _inputs(cls: type, predict: Callable[..., Any], hints: dict[str, Any]) -> list[inspect.Parameter]:
+    parameters = [p for p in _parameters(cls, predict) if not _is_context(p, hints)]
     for parameter in parameters:
         if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             raise TargetError(
@@ -106,7 +156,7 @@ def _input(cls: type, parameter: inspect.Parameter, hints: dict[str, Any]) -> _A
 
 
 def _outputs(cls: type, annotation: Any) -> list[_Axes]:
-    place = f"the return value of {cls.__name__}.predict"
+    place = f"what {cls.__name__}.predict yields" if streams(cls) else f"the return value of {cls.__name__}.predict"
     if annotation is _NO_DEFAULT or annotation is type(None):
         raise TargetError(f"{place} has no annotation", f"write for instance -> {EXAMPLE}")
     names = output_fields(annotation)
