@@ -109,6 +109,11 @@ class ServerConfig:
         """True if `host` is the path of a Unix socket."""
         return self.host.startswith("unix:")
 
+    @property
+    def tells_exceptions(self) -> bool:
+        """True if callers learn the class and message of an exception, and not the id of their request alone."""
+        return self.expose_errors == "message" or (self.expose_errors == "auto" and self.is_loopback)
+
     def _admin_path(self) -> str | None:
         if self.admin_socket == "auto":
             return str(machine.admin_folder() / f"{os.getpid()}.sock")
@@ -122,8 +127,7 @@ class ServerConfig:
         settings["admin_optional"] = self.admin_socket == "auto"
         if self.log_format == "auto":
             settings["log_format"] = "text" if sys.stderr and sys.stderr.isatty() else "json"
-        if self.expose_errors == "auto":
-            settings["expose_errors"] = "message" if self.is_loopback else "id"
+        settings["expose_errors"] = "message" if self.tells_exceptions else "id"
         # -P: a file of the working directory named like a module of the standard library must not replace it.
         settings["worker_command"] = [sys.executable, "-P", "-m", "samovar", "worker"]
         return settings

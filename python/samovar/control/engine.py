@@ -1,8 +1,13 @@
 """What the control plane needs of `samovar._core.Engine`, so that tests can stand in for the data plane."""
 
-from typing import Protocol
+import json
+from typing import Any, Protocol
 
-__all__ = ["Engine"]
+from samovar.repository.sources import Key
+
+__all__ = ["ENDED", "Engine", "states_of", "versions_of"]
+
+ENDED = ("failed", "unloaded")
 
 
 class Engine(Protocol):
@@ -43,3 +48,14 @@ class Engine(Protocol):
 
     def log(self, level: str, message: str, fields: str) -> None:
         """Write a line to the engine's log; level and message are plain texts."""
+
+
+def versions_of(engine: Engine) -> list[dict[str, Any]]:
+    """Every version with its state."""
+    versions: list[dict[str, Any]] = json.loads(engine.versions())
+    return versions
+
+
+def states_of(engine: Engine) -> dict[Key, str]:
+    """The state of every version."""
+    return {(version["name"], version["version"]): version["state"] for version in versions_of(engine)}

@@ -8,13 +8,14 @@ from typing import Any
 
 from samovar.config import ServerConfig, machine
 from samovar.control.console import Style, printable
-from samovar.control.example import curl_line, infer_line
+from samovar.control.example import curl_line, infer_line, service_line
 from samovar.control.loads import Fault, cause_text
 from samovar.repository.sources import Key
 
 __all__ = ["Introduction", "failure_lines", "place", "url"]
 
 _SHOWN_LINES = 10
+_SHOWN_ROUTES = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Introduction:
             return []
         http = self.addresses["http"]
         count = f"{len(serving)} of {len(self.versions) + len(self.unlisted)}"
-        lines = [f"samovar serves {count} models at {place(http)}"]
+        has_services = any(specification["service"] for specification in self.specifications.values())
+        lines = [f"samovar serves {count} models{' and services' if has_services else ''} at {place(http)}"]
         for version in self.versions:
             lines += self._version(version)
         for source, cause in self.unlisted:
@@ -48,8 +50,10 @@ class Introduction:
         lines += [*self._doors(), *self._exposure()]
         if not serving:
             return [*lines, "  put models into its folders and load them by name"]
-        first = self.specifications.get(_key(serving[0]))
-        return lines if first is None else [*lines, "try:", *(f"  {line}" for line in self._examples(first))]
+        known = [self.specifications[key] for key in map(_key, serving) if key in self.specifications]
+        services = [specification for specification in known if specification["service"] is not None]
+        first = [*services, *known][:1]  # who has written a service wants it called
+        return [*lines, *(["try:"] if first else []), *(f"  {line}" for one in first for line in self._examples(one))]
 
     def _version(self, version: dict[str, Any]) -> list[str]:
         """How a version is, and how it batches or what to do about its failure."""
@@ -67,7 +71,18 @@ class Introduction:
         specification = self.specifications.get(_key(version))
         if specification is None:
             return []
+        if specification["service"] is not None:
+            return self._addresses(specification)
         return [*([specification["runtime"]] if self.style.is_terminal else []), _batching(specification)]
+
+    def _addresses(self, specification: dict[str, Any]) -> list[str]:
+        """Where a service answers, and where its documentation is."""
+        service = specification["service"]
+        routes = [f"{'|'.join(route['methods'])} {route['path']}" for route in service["routes"]]
+        routes += [f"all below {mount}" for mount in service["mounts"][1:]]
+        more = [f"{len(routes) - _SHOWN_ROUTES} more"] if len(routes) > _SHOWN_ROUTES else []
+        docs = f"docs at {url(self.addresses['http'])}/{specification['name']}/docs"
+        return ["service", *routes[:_SHOWN_ROUTES], *more, docs]
 
     def _doors(self) -> list[str]:
         """The doors besides HTTP."""
@@ -83,8 +98,10 @@ class Introduction:
         return [f"  exposed: whoever reaches {self.settings.host} can {extent} every model, without a password"]
 
     def _examples(self, specification: dict[str, Any]) -> list[str]:
-        """Commands that work as they stand: one whose inputs would have to be made first is none."""
+        """Commands that work as they stand; but for a service's files, inputs need not be made first."""
         http = self.addresses["http"]
+        if specification["service"] is not None:
+            return [service_line(specification, url(http), http["path"])]
         curl = curl_line(specification, url(http), http["path"])
         infer = infer_line(specification)
         admin = self.addresses.get("admin")

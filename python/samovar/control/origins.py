@@ -1,19 +1,24 @@
-"""Where every version that the engine lists has come from."""
+"""Where every version that the engine lists has come from, and how it was described."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from samovar.repository.folders import Stamp
 from samovar.repository.sources import Key, Source
+from samovar.repository.targets import Target
 
 __all__ = ["Origins"]
 
 
 class Origins:
-    """The source of each version; failed ones, and those that a client has unloaded, included."""
+    """The source of each version; failed ones, and those that a client has unloaded, included.
+
+    `models` are the descriptions of those that could be described and deployed.
+    """
 
     def __init__(self) -> None:
+        self.models: dict[Key, Mapping[str, Any]] = {}
         self._sources: dict[Key, Source] = {}
-        self._placeholders: set[Key] = set()  # sources that could not be described, under names made up for them
         self._stamps: dict[Key, Stamp] = {}  # of the files that a version was ready with
 
     @property
@@ -25,6 +30,10 @@ class Origins:
         """The sources of a model that were named as files."""
         return [source for key, source in self._sources.items() if key[0] == name and source.folder is None]
 
+    def folders(self, name: str) -> list[Target]:
+        """The targets of a model that are folders."""
+        return [source.target for key, source in self._sources.items() if key[0] == name and source.folder is not None]
+
     def of_folders(self, name: str) -> set[Key]:
         """The versions of a model that came from folders."""
         return {key for key, source in self._sources.items() if key[0] == name and source.folder is not None}
@@ -34,14 +43,25 @@ class Origins:
         found = self._sources.get(key)
         return None if found is None or found.target == source.target else found
 
-    def enter(self, key: Key, source: Source, *, is_placeholder: bool = False) -> None:
-        """Remember where a version comes from."""
+    def source(self, key: Key) -> Source:
+        """Where a version comes from."""
+        return self._sources[key]
+
+    def enter(self, key: Key, source: Source, model: Mapping[str, Any] | None) -> None:
+        """Remember where a version comes from; without a `model` it is a failure, maybe under a made-up name."""
         self._sources[key] = source
-        (self._placeholders.add if is_placeholder else self._placeholders.discard)(key)
+        if model is None:
+            self.models.pop(key, None)
+        else:
+            self.models[key] = model
 
     def mended(self, source: Source, described: Collection[Key]) -> list[Key]:
         """Forget what stood for a source until it could be described, unless that is one of its models."""
-        stale = [key for key in self._placeholders if self._sources[key] == source and key not in described]
+        stale = [
+            key
+            for key, known in self._sources.items()
+            if known == source and key not in self.models and key not in described
+        ]
         for key in stale:
             self.leave(key)
         return stale
@@ -50,7 +70,7 @@ class Origins:
         """Forget a version."""
         self._sources.pop(key, None)
         self._stamps.pop(key, None)
-        self._placeholders.discard(key)
+        self.models.pop(key, None)
 
     def loaded(self, key: Key, source: Source) -> None:
         """A version is ready with the files that its source had."""

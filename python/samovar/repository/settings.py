@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.config import Configuration
-from samovar.config.declared import Declared, read_declared
+from samovar.config.declared import Declared, check_service_options, read_declared
 from samovar.config.layers import read_toml
 from samovar.config.options import SERVER_OPTIONS
 from samovar.errors import ConfigError
@@ -32,7 +32,9 @@ def question_of(source: Source, configuration: Configuration) -> Question:
 def options_of(source: Source, model: dict[str, Any], configuration: Configuration) -> dict[str, Any]:
     """The options of a described model as the engine reads them. Raises ConfigError where they contradict it."""
     declared = configuration.model(model["name"])
-    if source.name is None:
+    if model["service"] is not None:
+        check_service_options(f"of [models.{model['name']}]", declared)
+    elif source.name is None:
         _check_program(model["name"], declared)
     return configuration.model_options(model["name"], model["options"], batch_axis=model["batch_axis"])
 

@@ -61,7 +61,8 @@ class FakeEngine:
             return self.files[Path(question["path"]).name]
         if "broken" in Path(question["path"]).read_text():
             return CAUSE
-        return [described(question["name"], question["version"], **question["declared"])]
+        model = described(question["name"], question["version"], **question["declared"])
+        return [{**model, "source": {**model["source"], "path": question["path"]}}]
 
     def discard(self, probe: int) -> None:
         self.calls.append(("discard", probe))
@@ -128,10 +129,12 @@ def described(name: str, version: str = "1", **options: Any) -> dict[str, Any]:
         "name": name,
         "version": version,
         "runtime": "python",
-        "source": {"path": "/a", "class": name.title(), "is_async": False},
+        "source": {"path": "/a", "class": name.title(), "is_async": False, "uses": {}},
         "inputs": [spec],
         "outputs": [spec],
         "batch_axis": True,
+        "streams": False,
+        "service": None,
         "options": options,
     }
 
