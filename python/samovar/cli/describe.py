@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from samovar.cli.output import columns, text
-from samovar.cli.signatures import batching, is_described, signature
+from samovar.cli.signatures import batching, is_described, is_service, signature, uses_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +23,7 @@ def describe(version: Mapping[str, Any], now: float) -> "list[RenderableType]":
     facts = _facts(version)
     if facts:
         parts.append(columns((), facts))
-    if is_described(version):
+    if is_described(version) and not is_service(version):
         parts += ["", signature(version)]
     if version.get("events"):
         history = [(_age(now - event["time"]), event["state"], event["message"]) for event in version["events"]]
@@ -57,10 +57,12 @@ def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
     options = [f"{key}={_plain(value)}" for key, value in version["options"].items()]
     source = version["source"]
     place = ":".join(str(source[key]) for key in ("path", "class") if source.get(key))
+    batches = [] if is_service(version) else [("batching", batching(version["options"], version["batch_axis"]))]
     return [
         ("runtime", version["runtime"]),
         ("source", place),
-        ("batching", batching(version["options"], version["batch_axis"])),
+        *([("uses", uses_text(source))] if source.get("uses") else []),
+        *batches,
         ("instances", ", ".join(processes) or "none alive"),
         ("options", " ".join(options)),
     ]

@@ -3,12 +3,15 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samovar.cli.options import AsJson
 from samovar.errors import SamovarError, TargetError, describe_failure
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["inspect"]
 
@@ -19,7 +22,7 @@ def inspect(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="a file, file.py:Class, or a repository's folder")],
     as_json: AsJson = False,
 ) -> None:
-    """Describe the models of a file or folder, and how to call them."""
+    """Describe the models and services of a file or folder, and how to call them."""
     from samovar.cli.output import print_json
 
     answers = list(_answers(target))
@@ -63,25 +66,47 @@ def _answers(target: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _print(models: list[dict[str, Any]], target: str) -> None:
     from samovar.cli.output import show, text
-    from samovar.cli.signatures import batching, signature
+    from samovar.cli.signatures import is_service, signature
 
     names = [model["name"] for model in models]
     for number, model in enumerate(models):
         title = text(model["name"], "bold").append(f" version {model['version']}", "not bold")
-        facts = f"{model['runtime']}, {batching(model['options'], model['batch_axis'])}"
-        show(*([""] if number else []), title.append(f"  {facts}", "not bold"), signature(model), "")
+        title.append(f"  {', '.join(_facts(model))}", "not bold")
+        show(*([""] if number else []), title, _addresses(model) if is_service(model) else signature(model), "")
         version = model["version"] if names.count(model["name"]) > 1 else None
         for line in _calls(model, target, version):
             print(line)  # never folded: to be copied
 
 
+def _facts(model: dict[str, Any]) -> list[str]:
+    from samovar.cli.signatures import batching, is_service, uses_text
+
+    kind = [] if is_service(model) else [batching(model["options"], model["batch_axis"])]
+    kind += ["streams"] if model["streams"] else []
+    used = uses_text(model["source"])
+    return [model["runtime"], *kind, *([f"uses {used}"] if used else [])]
+
+
+def _addresses(model: dict[str, Any]) -> "RenderableType":
+    """A table of the paths of a service."""
+    from samovar.cli.output import columns
+
+    service = model["service"]
+    rows = [(" ".join(route["methods"]), route["path"]) for route in service["routes"]]
+    rows += [("all", f"{mount}/...") for mount in service["mounts"][1:]]
+    return columns(("", "path"), [*rows, ("GET", f"/{model['name']}/docs")])
+
+
 def _calls(model: dict[str, Any], target: str, version: str | None) -> list[str]:
     """How to serve and call a model, or that version of it."""
-    from samovar.control.example import curl_line, infer_line, python_lines
+    from samovar.control.example import curl_line, infer_line, python_lines, service_line
 
+    serve = f"serve   samovar serve {shlex.quote(target)}"
+    if model["service"] is not None:
+        return [serve, f"call    {service_line(model, _URL, None)}"]
     python = python_lines(model, _place(model["source"]))
     return [
-        f"serve   samovar serve {shlex.quote(target)}",
+        serve,
         f"call    {infer_line(model, version)}",
         f"        {curl_line(model, _URL, None, version)}",
         *(f"{'python' if number == 0 else '':8}{line}" for number, line in enumerate(python)),

@@ -9,14 +9,19 @@ from samovar.config import ModelConfig
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["batching", "is_described", "shape_text", "signature"]
+__all__ = ["batching", "is_described", "is_service", "shape_text", "signature", "uses_text"]
 
 _UNKNOWN = "unknown"
 
 
 def is_described(model: Mapping[str, Any]) -> bool:
     """False for what failed before anything was known of it."""
-    return bool(model.get("inputs") or model.get("outputs"))
+    return is_service(model) or bool(model.get("inputs") or model.get("outputs"))
+
+
+def is_service(model: Mapping[str, Any]) -> bool:
+    """True for a service, which has no tensors of its own."""
+    return model.get("runtime") == "service"
 
 
 def signature(model: Mapping[str, Any]) -> "RenderableType":
@@ -46,6 +51,15 @@ def batching(options: Mapping[str, Any], batch_axis: bool) -> str:
         return "no batch axis"
     rows = ModelConfig(max_batch_size=options.get("max_batch_size")).to_engine(batch_axis=batch_axis)["max_batch_size"]
     return f"batches of up to {rows}" if rows > 1 else "one row at a time"
+
+
+def uses_text(source: Mapping[str, Any]) -> str:
+    """What a version calls: `stn, lprnet.onnx`; before it is loaded the place of a model, then its name."""
+    places = [
+        use.get("model") or use["name"] or f"{use['path']}{':' + use['class'] if use['class'] else ''}"
+        for use in source.get("uses", {}).values()
+    ]
+    return ", ".join(dict.fromkeys(places))
 
 
 def _list(dims: list[Any]) -> str:
