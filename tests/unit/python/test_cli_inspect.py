@@ -118,3 +118,26 @@ class Wide:
 """)
     (answer,) = json.loads(run("inspect", "--json", str(file)).out)
     assert len(answer["models"][0]["outputs"]) == 1_000
+
+
+SERVICE = """
+@samovar.service
+class Plates:
+    scale = samovar.use(Scale)
+
+    @samovar.api
+    async def read(self, x: float) -> float:
+        return x
+"""
+
+
+def test_a_service_is_shown_by_its_addresses(program: Callable[..., Path]) -> None:
+    ran = run("inspect", str(program(SCALE + SERVICE)))
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    start = lines.index("plates version 1  service, uses scale")
+    assert [line.split() for line in lines[start + 2 : start + 4]] == [
+        ["POST", "/plates/read"],
+        ["GET", "/plates/docs"],
+    ]
+    assert shlex.split(lines[-1])[:3] == ["call", "curl", "http://127.0.0.1:8000/plates/read"]

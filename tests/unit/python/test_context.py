@@ -106,8 +106,8 @@ def test_a_metric_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", module)
     metrics = Metrics()
     plates: Any = metrics.counter("plates", "plates read", ["country"])
-    assert plates is metrics.counter("plates", labels=["country"])
     assert plates.made == ("plates", "plates read", ("country",), {})
+    assert plates is metrics.counter("plates", labels=["country"])
     seconds: Any = metrics.histogram("seconds", buckets=(0.1, 1))
     assert seconds.made == ("seconds", "seconds", (), {"buckets": (0.1, 1)})
     with pytest.raises(

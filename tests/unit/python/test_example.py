@@ -2,11 +2,12 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from samovar.control.example import curl_line, infer_line, python_lines
+from samovar.control.example import curl_line, infer_line, python_lines, service_line
 
 
 def described(
@@ -75,3 +76,27 @@ def test_what_is_not_known_is_shown_as_numbers_with_one_axis() -> None:
     model = described({}, batch_axis=False)
     model["inputs"] = [{"name": "x", "datatype": None, "dims": None}]
     assert infer_line(model) == "samovar infer m --input 'x=[0.5]'"
+
+
+def request(method: str, files: Sequence[str] = (), **fields: Any) -> dict[str, Any]:
+    found = {"method": method, "path": "/plates/read", "fields": fields, "files": list(files)}
+    return {"name": "plates", "source": {"request": found}}
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        (request("POST", n=1), ["http://h/plates/read", "-H", "Content-Type: application/json", "-d", '{"n": 1}']),
+        (
+            request("POST", ["image"], n=1, t="a b"),
+            ["http://h/plates/read", "-F", "image=@image", "-F", "n=1", "-F", "t=a b"],
+        ),
+        (request("GET", n=1, t="a b"), ["http://h/plates/read?n=1&t=a+b"]),
+        (request("GET"), ["http://h/plates/read"]),
+        (request("DELETE"), ["-X", "DELETE", "http://h/plates/read"]),
+        ({"name": "plates", "source": {"request": None}}, ["http://h/plates/openapi.json"]),
+    ],
+)
+def test_a_method_of_a_service_is_called_as_it_wants_to_be(service: dict[str, Any], words: list[str]) -> None:
+    assert shlex.split(service_line(service, "http://h", None)) == ["curl", *words]
+    assert shlex.split(service_line(service, "http://h", "/a b"))[1:3] == ["--unix-socket", "/a b"]

@@ -47,6 +47,20 @@ def test_people_get_marks_times_and_what_the_worker_wrote() -> None:
     ]
 
 
+def test_a_service_tells_its_addresses_and_how_to_call_it() -> None:
+    routes = [{"methods": ["POST"], "path": f"/stn/{name}", "idempotent": False} for name in "abcdef"]
+    service = {"routes": routes, "mounts": ["/stn", "/ui"], "methods": [], "description": ""}
+    source = {"request": {"method": "POST", "path": "/stn/a", "fields": {"n": 1}, "files": []}}
+    model = {"runtime": "service", "service": service, "source": source, "batch_axis": False}
+    title, version, *_, call = lines(Style(), {"admin": "/run/7.sock"}, model)
+    assert title == "samovar serves 1 of 2 models and services at http://127.0.0.1:8000"
+    assert version == (
+        "  stn (version 1) ready, service, POST /stn/a, POST /stn/b, POST /stn/c, POST /stn/d, 3 more, "
+        "docs at http://127.0.0.1:8000/stn/docs"
+    )
+    assert call.startswith("  curl http://127.0.0.1:8000/stn/a -H ")
+
+
 @pytest.mark.parametrize(
     ("dims", "cure"),
     [(None, "declare datatypes and shapes in samovar.toml to batch"), ([3], "batch_axis = true in samovar.toml")],
