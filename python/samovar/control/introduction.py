@@ -129,6 +129,8 @@ def _batching(specification: dict[str, Any]) -> str:
         return f"batches of up to {rows} rows" if rows > 1 else "one row at a time (max_batch_size is 1)"
     calls = options["instances"] * options["concurrency"]
     requests = "one request" if calls == 1 else f"{calls} requests"
+    if specification["streams"]:
+        return f"streams, {requests} at a time"
     return f"no batch axis: {requests} at a time ({_way_to_batch(specification)})"
 
 

@@ -70,6 +70,7 @@ def test_how_to_get_batches_is_told(dims: list[int] | None, cure: str) -> None:
     options = {"max_batch_size": 1, "instances": 1, "concurrency": 1}
     model = {"runtime": "torchscript", "inputs": [tensor], "outputs": [], "batch_axis": False, "options": options}
     assert f"no batch axis: one request at a time ({cure}" in lines(Style(), model=model)[1]
+    assert lines(Style(), model={**model, "streams": True})[1].endswith(" ready, streams, one request at a time")
 
 
 def test_every_door_is_named_and_the_commands_work_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
