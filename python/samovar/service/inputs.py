@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, from_json, to_json
 
 from samovar.service.endpoints import NO_DEFAULT, Parameter
 from samovar.service.kinds import holds_file, is_decoded, typed
 from samovar.service.refusals import InvalidFields, Refusal
-from samovar.service.schemas import Property, properties_of
+from samovar.service.schemas import Property, has_contents, properties_of
 from samovar.service.texts import TextReader, Unread
 
 __all__ = ["Inputs"]
@@ -30,6 +30,7 @@ class Inputs:
         self.is_heavy = any(is_decoded(parameter.annotation) for parameter in parameters)
         self._validator = self.model.__pydantic_validator__
         self.properties: dict[str, Property] = properties_of(self.model)
+        self.contents = frozenset(name for name, found in self.properties.items() if has_contents(found))
         self._readers = {name: TextReader(found) for name, found in self.properties.items()}
 
     @property
@@ -42,7 +43,9 @@ class Inputs:
         try:
             model = self._validator.validate_json(body, strict=True, context=lengths)
         except ValidationError as error:
-            raise self._invalid(error) from None
+            if not _has_whole_float(error):
+                raise self._invalid(error) from None
+            return self.of_json(to_json(_with_whole_numbers(from_json(body))), {})
         return self._values(model)
 
     def of_values(self, values: Mapping[str, Any], lengths: dict[str, int]) -> dict[str, Any]:
@@ -84,6 +87,27 @@ class Inputs:
                 "invalid_request", f"the body is no JSON: {details[0]['msg'].removeprefix('Invalid JSON: ')}"
             )
         return InvalidFields(self.source, details)
+
+
+def _has_whole_float(error: ValidationError) -> bool:
+    """True if an integer was written as 3.0, which is one by JSON Schema, though not to pydantic's strict mode."""
+    return any(
+        detail["type"] == "int_type" and isinstance(detail["input"], float) and _is_whole(detail["input"])
+        for detail in error.errors(include_url=False, include_context=False)
+    )
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """The same JSON, with 3 for 3.0: an integer will do wherever a number does."""
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and _is_whole(value) else value
+
+
+def _is_whole(value: float) -> bool:
+    return abs(value) < 2**63 and value.is_integer()
 
 
 def _model(place: str, title: str, parameters: Sequence[Parameter]) -> type[BaseModel]:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from samovar.errors import TargetError
-from samovar.service.bodies import FORMS, JSON, URLENCODED
+from samovar.service.bodies import FORMS, JSON, MULTIPART, URLENCODED
 from samovar.service.inputs import Inputs
 from samovar.service.results import Items
 from samovar.service.schemas import Property, SchemaGenerator, as_part, is_part, is_scalar, without_null
@@ -69,7 +69,8 @@ def document_of(name: str, version: str, description: str | None, forms: Sequenc
     schemas = _Schemas(forms)
     paths: dict[str, Any] = {}
     for form in forms:
-        paths.setdefault(form.endpoint.path, {})[form.endpoint.method.lower()] = _operation(form, schemas)
+        operation = {"tags": [name], **_operation(form, schemas)}
+        paths.setdefault(form.endpoint.path, {})[form.endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": version, "description": cleandoc(description or "")},
@@ -96,6 +97,9 @@ class _Schemas:
             ) from error
         self.definitions: dict[str, Any] = table.get("$defs", {})
         self._found = {key[0]: schema for key, schema in found.items()}
+        for (source, form), schema in list(self._found.items()):
+            if source == "path" or (source == "rest" and not form.endpoint.has_body):
+                self._found[source, form] = self.definitions.pop(schema["$ref"].rpartition("/")[2])
 
     def result(self, form: Forms) -> dict[str, Any]:
         """The schema of what the method returns, or of one item that it yields."""
@@ -118,7 +122,7 @@ class _Schemas:
 def _operation(form: Forms, schemas: _Schemas) -> dict[str, Any]:
     endpoint = form.endpoint
     summary, _, rest = endpoint.description.partition("\n")
-    operation: dict[str, Any] = {"operationId": f"{endpoint.name}", "summary": summary or endpoint.name}
+    operation: dict[str, Any] = {"operationId": endpoint.name, "summary": summary or endpoint.name}
     if rest.strip():
         operation["description"] = rest.strip()
     parameters = [_parameter("path", name, found) for name, found in schemas.properties(form, form.path).items()]
@@ -143,7 +147,7 @@ def _parameter(place: str, name: str, found: Property) -> dict[str, Any]:
 
 def _body(form: Forms, schemas: _Schemas) -> dict[str, Any]:
     properties = schemas.properties(form, form.rest)
-    content: dict[str, Any] = {JSON: {"schema": schemas.body(form)}}
+    content: dict[str, Any] = {}
     if all(map(is_part, properties.values())) and properties:
         parts = {name: as_part(found) for name, found in properties.items()}
         required = [name for name, found in properties.items() if found.is_required]
@@ -154,7 +158,14 @@ def _body(form: Forms, schemas: _Schemas) -> dict[str, Any]:
                 content[media] = {"schema": schema}
     for media in form.raw:
         content[media] = {"schema": _raw(media, *properties.values())}
+    json = {JSON: {"schema": schemas.body(form)}}
+    # The page offers the first: a file is chosen there, its base64 is not.
+    content = {**content, **json} if _wants_files(content) else {**json, **content}
     return {"content": content, "required": not form.rest.is_optional}
+
+
+def _wants_files(content: Mapping[str, Any]) -> bool:
+    return MULTIPART in content and URLENCODED not in content
 
 
 def _has_file(part: Mapping[str, Any]) -> bool:

@@ -6,8 +6,18 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
-__all__ = ["Property", "SchemaGenerator", "as_part", "is_part", "is_scalar", "properties_of", "without_null"]
+__all__ = [
+    "Property",
+    "SchemaGenerator",
+    "as_part",
+    "has_contents",
+    "is_part",
+    "is_scalar",
+    "properties_of",
+    "without_null",
+]
 
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
@@ -16,6 +26,11 @@ class SchemaGenerator(GenerateJsonSchema):
     """pydantic's, which says nothing of a default that no JSON can be."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own attribute
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> dict[str, Any]:
+        """NaN and infinity leave as null."""
+        found = super().float_schema(schema)
+        return {**found, "type": ["number", "null"]} if self.mode == "serialization" else found
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,14 @@ def properties_of(model: type[BaseModel]) -> dict[str, Property]:
     return {
         name: Property(found, definitions, name in required) for name, found in schema.get("properties", {}).items()
     }
+
+
+def has_contents(found: Property) -> bool:
+    """True for bytes, images and files, and lists of them: base64 in JSON alone."""
+    items = found.items()
+    if items is not None:
+        return has_contents(items)
+    return any("contentEncoding" in choice.schema for choice in found.alternatives())
 
 
 def is_scalar(found: Property) -> bool:

@@ -95,7 +95,7 @@ class Serving:
             found = await self._read(self._forms.rest.of_json, body, lengths)
             await self._run({**values, **found}, scope, receive, send)
         elif media in FORMS:
-            async with read_form(scope, receive, self._forms.rest) as fields:
+            async with read_form(headers, scope, receive, self._forms.rest) as fields:
                 found = await self._read(self._forms.rest.of_fields, fields, lengths)
                 await self._run({**values, **found}, scope, receive, send)
         elif self._takes_raw(media):
