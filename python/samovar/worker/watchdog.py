@@ -15,14 +15,12 @@ _SHOWN_FRAMES = 4
 
 
 class Watchdog:
-    """Looks from a thread of its own whether the loop still turns while calls run; a stall is told once."""
+    """Looks from a thread of its own whether the loop of this thread turns while calls run; a stall is told once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_busy: Callable[[], bool]) -> None:
         self._loop = loop
         self._is_busy = is_busy
         self._loop_thread = threading.get_ident()
-        self._turned = time.monotonic()
-        self._is_told = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="samovar-watchdog", daemon=True)
         self._thread.start()
@@ -32,23 +30,23 @@ class Watchdog:
         self._stopped.set()
 
     def _run(self) -> None:
-        is_asked = False
         while not self._stopped.wait(_LOOK_S):
-            if not self._is_busy():
-                is_asked = False
-                continue
-            if not is_asked or self._turned > asked:
-                asked, is_asked, self._is_told = time.monotonic(), True, False
-                try:
-                    self._loop.call_soon_threadsafe(self._turn)
-                except RuntimeError:  # the loop has ended
-                    return
-            elif not self._is_told and time.monotonic() - asked > LIMIT_S:
-                self._is_told = True
-                print(_told(time.monotonic() - asked, self._loop_thread), file=sys.stderr)  # noqa: T201 - to the engine's log
+            if self._is_busy() and not self._turns():
+                return
 
-    def _turn(self) -> None:
-        self._turned = time.monotonic()
+    def _turns(self) -> bool:
+        """Wait for the loop to turn, and tell where it stands if it does not; False where it has ended."""
+        turned = threading.Event()
+        try:
+            self._loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:
+            return False
+        began = time.monotonic()
+        if not turned.wait(LIMIT_S):
+            print(_told(time.monotonic() - began, self._loop_thread), file=sys.stderr)  # noqa: T201 - for the log
+            while not (turned.wait(_LOOK_S) or self._stopped.is_set()):
+                pass
+        return True
 
 
 def _told(seconds: float, thread: int) -> str:

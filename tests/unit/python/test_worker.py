@@ -29,7 +29,7 @@ class Bytes(bytes):
 class FakeCall:
     def __init__(self, number: int, *rows: Sequence[float]) -> None:
         array = np.array(rows, "f4")
-        self.id, self.instance = number, 0
+        self.id, self.instance, self.method, self.cancelled = number, 0, "", False
         self._inputs: list[Any] = [(Bytes(array.tobytes()), FP32, array.shape)]
         self.answers: list[Any] = []
         self.finished: Callable[[], None] = lambda: None
@@ -41,10 +41,13 @@ class FakeCall:
     def request_ids(self) -> list[str]:
         return [f"r{self.id}", "other"]
 
+    def http(self) -> None:
+        return None
+
     def finish(self, outputs: Sequence[Any]) -> None:
         self._answer([(number, shape, memoryview(data).tobytes()) for number, shape, data in outputs])
 
-    def fail(self, class_name: str, message: str, traceback: str) -> None:
+    def fail(self, class_name: str, message: str, traceback: str, code: str = "") -> None:
         self._answer((class_name, message, traceback))
 
     def refuse_input(self, message: str) -> None:
@@ -85,10 +88,10 @@ class FakeChannel:
         self._cancelled = list(cancelled)
         self._reader, self._writer = os.pipe()
         self._open = 0
-        for message in messages:
-            if isinstance(message, FakeCall):
-                self._open += 1
-                message.finished = self._count
+        self._calls = [message for message in messages if isinstance(message, FakeCall)]
+        for call in self._calls:
+            self._open += 1
+            call.finished = self._count
         os.write(self._writer, b"x")
 
     def _count(self) -> None:
@@ -107,8 +110,10 @@ class FakeChannel:
     def fileno(self) -> int:
         return self._reader
 
-    def cancelled_calls(self) -> list[int]:
+    def news(self) -> list[int]:
         cancelled, self._cancelled = self._cancelled, []
+        for call in self._calls:
+            call.cancelled |= call.id in cancelled
         return cancelled
 
 
@@ -124,6 +129,7 @@ def load(path: Path, *, is_async: bool = False, **options: Any) -> FakeAsk:
         batch_axis=True,
         options={"concurrency": 1, "writable_inputs": False, **options},
         instance=0,
+        service=None,
     )
 
 
@@ -228,9 +234,10 @@ def test_async_calls_run_together_and_a_cancelled_one_ends(program: Program) -> 
 
     def cancel() -> list[int]:  # once the others have their answers
         os.write(channel._writer, b"x")
-        return [3] if first.answers and second.answers else []
+        stuck.cancelled = bool(first.answers and second.answers)
+        return [3] if stuck.cancelled else []
 
-    channel.cancelled_calls = cancel  # type: ignore[method-assign] # a cancellation that comes late
+    channel.news = cancel  # type: ignore[method-assign] # a cancellation that comes late
     Worker(channel).run()
     assert first.rows() == [[1, 0]]
     assert second.rows() == [[2, 0]]
