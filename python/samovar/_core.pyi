@@ -266,7 +266,6 @@ class WorkerChannel:
         self,
         target: tuple[str, str | None],
         parent: int,
-        timeout_s: float | None,
         inputs: Sequence[tuple[str, int, tuple[int, ...], Buffer]],
     ) -> Step:
         """Call a model: its name and version (None: the one that new requests get), on behalf of the call `parent` (0:

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -12,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use samovar_core::channel::frame::BadFrame;
 use samovar_core::channel::proto::{Failure, Header, HttpResponse, Item, Parameter, Target, failure, parameter};
 use samovar_core::channel::worker::{CallFrame, CallState, Incoming, Input, NoRoom, Output, StepNews, WorkerEnd};
-use samovar_core::clock::{NEVER, nanos};
+use samovar_core::clock::NEVER;
 use samovar_core::tensor::Datatype;
 
 use crate::buffer::{OutputBuffer, TensorBuffer};
@@ -87,7 +86,6 @@ impl WorkerChannel {
         &self,
         target: (String, Option<String>),
         parent: u64,
-        timeout_s: Option<f64>,
         inputs: Vec<(String, u32, Vec<u64>, Bound<'_, PyAny>)>,
     ) -> PyResult<Step> {
         let (mut names, mut tensors) = (Vec::new(), Vec::new());
@@ -95,9 +93,8 @@ impl WorkerChannel {
             names.push(name);
             tensors.push((number, shape, data));
         }
-        let timeout_ns = timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).map_or(0, nanos);
         let (model, version) = (target.0, target.1.unwrap_or_default());
-        let target = Target { model, version, names, parent, timeout_ns };
+        let target = Target { model, version, names, parent };
         let step = with_outputs(&tensors, |parts| self.0.begin(target, Item::default(), parts))?;
         let step = step.ok_or_else(|| PyMemoryError::new_err("the engine grants no memory for the inputs"))?;
         Ok(Step { end: Arc::clone(&self.0), step })

@@ -133,7 +133,6 @@ class Channel(Protocol):
         self,
         target: tuple[str, str | None],
         parent: int,
-        timeout_s: float | None,
         inputs: "Sequence[tuple[str, int, tuple[int, ...], Buffer]]",
     ) -> Step:
         """Call another model."""

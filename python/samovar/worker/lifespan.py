@@ -1,9 +1,11 @@
 """The lifespan of an ASGI application: told of its start and of its end, where it listens."""
 
-import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samovar.errors import LoadError
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Lifespan"]
 
@@ -12,6 +14,8 @@ class Lifespan:
     """Start and end of one application (the protocol `lifespan` of ASGI); one that does not know it goes without."""
 
     def __init__(self, application: Any) -> None:
+        import asyncio
+
         self._application = application
         self._received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -19,6 +23,8 @@ class Lifespan:
 
     async def start(self) -> None:
         """Return when the application has started. Raises LoadError where it says that it cannot."""
+        import asyncio
+
         self._task = asyncio.get_running_loop().create_task(self._run())
         await self._tell("startup")
 

@@ -41,13 +41,11 @@ class EngineCaller:
         model: str,
         version: str | None,
         tensors: "Sequence[tuple[str, int, tuple[int, ...], Buffer]]",
-        *,
-        timeout_s: float | None = None,
     ) -> "EngineStep":
         """Send a call; of each input its name, datatype number, shape and C-contiguous bytes."""
         tag = running.get()
         parent = tag.call.id if tag is not None and tag.call is not None else 0
-        return EngineStep(self, model, self._channel.begin((model, version), parent, timeout_s, tensors))
+        return EngineStep(self, model, self._channel.begin((model, version), parent, tensors))
 
     def heard(self, number: int) -> bool:
         """Something has come for a step; False if the number is none that is waited for here."""

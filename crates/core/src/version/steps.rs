@@ -198,7 +198,6 @@ fn begin(step: StepFrame, caller: &Arc<Version>, instance: usize, directory: &dy
         let text = format!("the call {path} -> {} comes back to where it was; let it end before", version.name);
         return Err(Error::new(Code::CallCycle, text));
     }
-    let own = Some(target.timeout_ns).filter(|timeout| *timeout > 0);
     let named = |(name, tensor)| NamedTensor { name, tensor };
     version.begin(InferRequest {
         id: parent.id,
@@ -207,7 +206,7 @@ fn begin(step: StepFrame, caller: &Arc<Version>, instance: usize, directory: &dy
         parameters: Vec::new(),
         inputs: target.names.into_iter().zip(step.inputs).map(named).collect(),
         outputs: Vec::new(),
-        timeout: own.into_iter().chain(parent.timeout).min(),
+        timeout: parent.timeout,
         queue_timeout: None,
         idempotent: None,
         trace: parent.trace,

@@ -265,8 +265,7 @@ impl WorkerEnd {
             if self.has_ended() {
                 return Ok(None);
             }
-            let _ = poll(&mut [PollFd::new(self.work_descriptor(), PollFlags::IN)], None);
-            self.clear_work();
+            self.await_work();
         }
     }
 
@@ -274,6 +273,18 @@ impl WorkerEnd {
     pub fn poll(self: &Arc<Self>) -> Result<Option<Incoming>, BadFrame> {
         self.clear_work();
         self.take()
+    }
+
+    /// Wait for either descriptor: a load may change which of them counts while this waits.
+    fn await_work(&self) {
+        let mut watched = [&self.relay, &self.work].map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
+        let count = if self.is_relayed() { 1 } else { 2 };
+        let _ = poll(&mut watched[..count], None);
+        for (descriptor, watched) in [&self.relay, &self.work].into_iter().zip(&watched[..count]) {
+            if !watched.revents().is_empty() {
+                let _ = rustix::io::read(descriptor, &mut [0_u8; 8]);
+            }
+        }
     }
 
     fn clear_work(&self) {

@@ -116,7 +116,6 @@ impl WorkerEnd {
         *self.signature.lock() = Some(Arc::new(Signature { inputs, outputs, batch_axis }));
         if self.shm.is_some() && (load.streams || !load.uses.is_empty() || load.service.is_some()) {
             self.is_relayed.store(true, Ordering::Release);
-            wake(&self.work); // whoever waits for it waits for `relay` from now on
         }
         Ok(())
     }
