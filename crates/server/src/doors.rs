@@ -62,7 +62,7 @@ impl Doors {
 }
 
 impl Handler for Doors {
-    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
+    async fn handle(&self, request: Request<Incoming>, pulse: &Arc<Pulse>) -> Response<Outgoing> {
         if request.version() == Version::HTTP_2 && request.headers().get(CONTENT_TYPE).is_some_and(grpc::is_grpc) {
             // Boxed: beside the other door's future, this one would make every request's task larger.
             return Box::pin(self.grpc.handle(request, pulse)).await;

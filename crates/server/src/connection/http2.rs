@@ -10,7 +10,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use samovar_core::clock::{self, Nanos};
 
-use super::io::{Pulse, Running, TimedStream};
+use super::io::TimedStream;
+use super::pulse::{Pulse, Running};
 use super::serve::{Handler, StopSignal, stopped};
 
 /// Requests at a time on one HTTP/2 connection.

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ use samovar_core::clock::{self, Nanos};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
+
+use super::pulse::Pulse;
 
 /// How long a client that still sends may do so after our last word, so that it reads the answer before a reset.
 const LINGER: Duration = Duration::from_secs(5);
@@ -32,109 +33,6 @@ pub(crate) struct Timers {
 
 /// What tokio's timer rounds to.
 const TIMER_TICK: Duration = Duration::from_millis(1);
-
-const FRESH: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
-const ANSWERED: u8 = 3;
-const MANY: u8 = 4;
-
-/// What a connection is doing; shared by its IO and its requests.
-#[derive(Debug)]
-pub(crate) struct Pulse {
-    /// FRESH: nothing came yet. HEAD: part of a head. BUSY: a request runs. ANSWERED: writing, or idle. MANY: HTTP/2,
-    /// whose requests are counted instead; [`Self::idle_since`] says when it may end.
-    phase: AtomicU8,
-    /// Since when, or since the last progress in writing.
-    since: AtomicU64,
-    /// Requests that run now, of a connection that carries MANY.
-    running: AtomicUsize,
-    /// The client may still be sending when the connection is closed.
-    linger: AtomicBool,
-}
-
-impl Pulse {
-    pub(crate) fn new() -> Arc<Self> {
-        let since = AtomicU64::new(clock::now());
-        Arc::new(Self {
-            phase: AtomicU8::new(FRESH),
-            since,
-            running: AtomicUsize::new(0),
-            linger: AtomicBool::new(false),
-        })
-    }
-
-    /// A request's head is there; returns when its first byte was.
-    pub(crate) fn begin(&self) -> Nanos {
-        if self.phase.load(Relaxed) == MANY {
-            return clock::now(); // heads are frames, whose first bytes nobody sees
-        }
-        match self.phase.swap(BUSY, Relaxed) {
-            HEAD => self.since.load(Relaxed),
-            _ => clock::now(), // pipelined: it came while another request ran
-        }
-    }
-
-    /// The answer is there to be written.
-    pub(crate) fn answered(&self) {
-        self.since.store(clock::now(), Relaxed);
-        self.phase.store(ANSWERED, Relaxed);
-    }
-
-    /// A body stays unread: give the client time to read the answer before the connection is reset.
-    pub(crate) fn linger(&self) {
-        self.linger.store(true, Relaxed);
-    }
-
-    /// From now on the connection carries many requests at a time.
-    pub(super) fn carry_many(&self) {
-        self.phase.store(MANY, Relaxed);
-        self.progressed();
-    }
-
-    /// Part of an answer is on its way.
-    pub(super) fn progressed(&self) {
-        self.since.store(clock::now(), Relaxed);
-    }
-
-    /// Since when no request has run and no answer has moved; `None` while one runs.
-    pub(super) fn idle_since(&self) -> Option<Nanos> {
-        (self.running.load(Relaxed) == 0).then(|| self.since.load(Relaxed))
-    }
-
-    fn came(&self) {
-        if matches!(self.phase.load(Relaxed), FRESH | ANSWERED) {
-            self.phase.store(HEAD, Relaxed);
-            self.since.store(clock::now(), Relaxed);
-        }
-    }
-
-    fn deadline(&self, timers: &Timers) -> Option<Nanos> {
-        let limit = match self.phase.load(Relaxed) {
-            BUSY | MANY => return None,
-            ANSWERED => timers.keep_alive,
-            _ => timers.header,
-        };
-        Some(self.since.load(Relaxed).saturating_add(limit))
-    }
-}
-
-/// One request among many, until this is dropped.
-pub(super) struct Running(Arc<Pulse>);
-
-impl Running {
-    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
-        pulse.running.fetch_add(1, Relaxed);
-        Self(Arc::clone(pulse))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.progressed();
-        self.0.running.fetch_sub(1, Relaxed);
-    }
-}
 
 /// A socket of either kind.
 #[derive(Debug)]
@@ -165,7 +63,10 @@ impl TimedStream {
 
     /// Read `start` once more, before what follows it.
     pub(super) fn replay(&mut self, start: Bytes) {
-        self.replay = start;
+        let rest = std::mem::replace(&mut self.replay, start);
+        if !rest.is_empty() {
+            self.replay = [&*self.replay, &rest].concat().into();
+        }
     }
 
     /// Ready when `deadline` has passed; else the task is woken then, or earlier.
@@ -188,7 +89,7 @@ impl TimedStream {
     /// Ready when a client has not read for too long.
     fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.write_blocked.get_or_insert_with(clock::now);
-        if self.pulse.phase.load(Relaxed) != MANY {
+        if !self.pulse.streams() {
             return self.poll_expired(cx);
         }
         self.poll_deadline(cx, since.saturating_add(self.timers.keep_alive))
@@ -207,7 +108,7 @@ impl TimedStream {
 
     /// The end of a connection whose client does not speak: a word for one that had begun, silence for an idle one.
     fn give_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.pulse.phase.load(Relaxed) != HEAD {
+        if !self.pulse.has_begun_head() {
             return Ok(()); // reads as the end of the stream
         }
         if self.write_blocked.is_none() {
@@ -221,9 +122,7 @@ impl TimedStream {
         match written {
             Poll::Ready(Ok(_)) => {
                 self.write_blocked = None;
-                if self.pulse.phase.load(Relaxed) == ANSWERED {
-                    self.pulse.since.store(clock::now(), Relaxed);
-                }
+                self.pulse.wrote();
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
@@ -310,7 +209,7 @@ impl AsyncWrite for TimedStream {
         if this.linger_until.is_none() {
             ready!(this.stream().poll_shutdown(cx))?;
         }
-        if this.pulse.linger.load(Relaxed) { this.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+        if this.pulse.lingers() { this.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 

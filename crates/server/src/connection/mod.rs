@@ -4,11 +4,13 @@ mod http2;
 mod io;
 mod listener;
 mod outgoing;
+mod pulse;
 mod serve;
 mod sniff;
 
-pub(crate) use io::{Pulse, Timers};
+pub(crate) use io::Timers;
 pub use listener::{Address, Listener, bind};
-pub(crate) use outgoing::Outgoing;
+pub(crate) use outgoing::{Broken, Outgoing, Pieces};
+pub(crate) use pulse::{Pulse, Tunnel};
 pub use serve::StopSignal;
 pub(crate) use serve::{Handler, Limits, serve};

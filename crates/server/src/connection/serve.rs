@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::http2;
-use super::io::{Pulse, Stream, TimedStream, Timers};
+use super::io::{Stream, TimedStream, Timers};
 use super::listener::{Listener, Socket, SocketFile};
 use super::outgoing::Outgoing;
+use super::pulse::Pulse;
 use super::sniff::{Protocol, sniff};
 
 /// Bytes of a request's head; hyper answers 431 beyond. Its own limit of 100 headers stays: set, it would cost an
@@ -37,7 +39,8 @@ pub type StopSignal = watch::Receiver<Option<Instant>>;
 /// What answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// The answer to one request. Dropped when the client is gone.
-    fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> impl Future<Output = Response<Outgoing>> + Send;
+    fn handle(&self, request: Request<Incoming>, pulse: &Arc<Pulse>)
+    -> impl Future<Output = Response<Outgoing>> + Send;
 }
 
 /// Limits of the connections of one door.
@@ -65,14 +68,14 @@ impl Acceptor {
         })
     }
 
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok((Stream::Tcp(stream), Some(peer)))
             }
-            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
 }
@@ -87,11 +90,11 @@ pub(crate) async fn serve<H: Handler>(
     let acceptor = Acceptor::new(listener)?;
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => continue,
             accepted = acceptor.accept() => match accepted {
-                Ok(stream) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     accept_failed(&error).await;
                     continue;
@@ -103,7 +106,7 @@ pub(crate) async fn serve<H: Handler>(
             () = stopped(&mut stop) => break,
             permit = Arc::clone(&limits.connections).acquire_owned() => permit,
         };
-        let served = connection(stream, Arc::clone(&handler), limits.timers, stop.clone());
+        let served = connection((stream, peer), Arc::clone(&handler), limits.timers, stop.clone());
         connections.spawn(async move {
             served.await;
             drop(permit);
@@ -138,8 +141,13 @@ async fn accept_failed(error: &io::Error) {
 }
 
 /// One connection, from accept to close.
-async fn connection<H: Handler>(stream: Stream, handler: Arc<H>, timers: Timers, mut stop: StopSignal) {
-    let pulse = Pulse::new();
+async fn connection<H: Handler>(
+    (stream, peer): (Stream, Option<SocketAddr>),
+    handler: Arc<H>,
+    timers: Timers,
+    mut stop: StopSignal,
+) {
+    let pulse = Pulse::new(peer);
     let mut stream = TimedStream::new(stream, Arc::clone(&pulse), timers);
     let sniffed = tokio::select! {
         biased;
@@ -155,24 +163,38 @@ async fn connection<H: Handler>(stream: Stream, handler: Arc<H>, timers: Timers,
 }
 
 async fn http1<H: Handler>(stream: TimedStream, handler: Arc<H>, pulse: Arc<Pulse>, mut stop: StopSignal) {
+    let carrier = Arc::clone(&pulse);
     let service = service_fn(move |request| {
-        let (handler, pulse) = (Arc::clone(&handler), Arc::clone(&pulse));
+        let (handler, pulse) = (Arc::clone(&handler), Arc::clone(&carrier));
         async move {
             let response = handler.handle(request, &pulse).await;
-            pulse.answered();
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| body.alone(pulse)))
         }
     });
     let mut builder = http1::Builder::new();
     builder.max_header_size(MAX_HEADER_BYTES).header_read_timeout(None);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Errors are the client's: it went away, or sent what is no HTTP and was told so.
-    tokio::select! {
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let ended = tokio::select! {
         biased;
-        _ = connection.as_mut() => return,
-        () = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+        ended = &mut connection => Some(ended),
+        () = stopped(&mut stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    // Errors are the client's: it went away, or sent what is no HTTP and was told so.
+    if let (Ok(()), Some(tunnel)) = (ended, pulse.take_tunnel()) {
+        let parts = connection.into_parts();
+        let mut stream = parts.io.into_inner();
+        stream.replay(parts.read_buf);
+        pulse.begin_stream();
+        pulse.linger();
+        tunnel.run(stream).await;
     }
-    connection.await.ok();
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Drop for OnDrop<'_> {
 }
 
 impl Handler for Fake {
-    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
+    async fn handle(&self, request: Request<Incoming>, pulse: &Arc<Pulse>) -> Response<Outgoing> {
         pulse.begin();
         let mut unfinished = OnDrop(self, true);
         let path = request.uri().path().to_owned();

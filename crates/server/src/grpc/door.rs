@@ -80,7 +80,7 @@ fn unknown_method(path: &str) -> Error {
 }
 
 impl Handler for Door {
-    async fn handle(&self, request: Request<Incoming>, pulse: &Pulse) -> Response<Outgoing> {
+    async fn handle(&self, request: Request<Incoming>, pulse: &Arc<Pulse>) -> Response<Outgoing> {
         let arrived = pulse.begin();
         let (parts, mut incoming) = request.into_parts();
         let cancelled = Status::Grpc(status(Code::Cancelled));
