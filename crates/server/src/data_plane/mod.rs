@@ -3,8 +3,10 @@
 mod control;
 mod description;
 mod scrape;
+mod visit;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,6 +25,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub use self::control::Asker;
 pub use self::description::{EngineState, IndexEntry, ModelMetadata};
+pub use self::visit::Visit;
 use crate::listeners::Addresses;
 
 /// Room for a request body in the engine's memory; given back when dropped.
@@ -76,9 +79,28 @@ pub struct DataPlane {
 }
 
 /// A request that counts as in flight until this is dropped.
-struct InFlight<'a>(&'a DataPlane);
+#[derive(Debug)]
+struct InFlight<P: Deref<Target = DataPlane>>(P);
 
-impl Drop for InFlight<'_> {
+impl<P: Deref<Target = DataPlane>> InFlight<P> {
+    /// Errors: `shutting_down`, `overloaded`.
+    fn take(plane: P, version: &Version) -> Result<Self, Error> {
+        let before = plane.in_flight.fetch_add(1, Ordering::AcqRel);
+        let permit = Self(plane);
+        if permit.0.is_refusing.load(Ordering::Acquire) {
+            return Err(shutting_down());
+        }
+        let limit = permit.0.config.max_requests;
+        if before < limit {
+            return Ok(permit);
+        }
+        permit.0.metrics.rejected.with_label_values(&[&*version.name, &*version.version, "overloaded"]).inc();
+        Err(Error::new(Code::Overloaded, format!("{limit} requests are in flight, the limit; try again later"))
+            .retry_after(1))
+    }
+}
+
+impl<P: Deref<Target = DataPlane>> Drop for InFlight<P> {
     fn drop(&mut self) {
         if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.idle.notify_waiters();
@@ -175,7 +197,8 @@ impl DataPlane {
                 return Err(error);
             }
         };
-        let answer = match self.take_permit(&version) {
+        let permit = visit::check_takes_tensors(&version, &request.model).and_then(|()| InFlight::take(self, &version));
+        let answer = match permit {
             Ok(_permit) => version.infer(request).await.and_then(encode),
             Err(error) => Err(error),
         };
@@ -235,21 +258,6 @@ impl DataPlane {
             }
             notified.await;
         }
-    }
-
-    fn take_permit(&self, version: &Version) -> Result<InFlight<'_>, Error> {
-        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let permit = InFlight(self);
-        if self.is_refusing.load(Ordering::Acquire) {
-            return Err(shutting_down());
-        }
-        let limit = self.config.max_requests;
-        if before < limit {
-            return Ok(permit);
-        }
-        self.metrics.rejected.with_label_values(&[&*version.name, &*version.version, "overloaded"]).inc();
-        Err(Error::new(Code::Overloaded, format!("{limit} requests are in flight, the limit; try again later"))
-            .retry_after(1))
     }
 
     fn count(&self, door: &str, model: &str, version: &str, outcome: Result<(), Code>) {

@@ -1,5 +1,6 @@
 //! One log line per request, also for those whose client went away.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -19,9 +20,9 @@ pub(crate) enum Status {
 pub(crate) struct AccessLine<'a> {
     /// Nothing is said without one.
     door: Option<&'static str>,
-    method: &'a str,
+    method: Cow<'a, str>,
     /// Without the query.
-    path: &'a str,
+    path: Cow<'a, str>,
     pub(crate) arrived: Nanos,
     pub(crate) model: Option<String>,
     pub(crate) version: Option<Arc<str>>,
@@ -37,8 +38,8 @@ impl<'a> AccessLine<'a> {
     pub(crate) fn new(door: Option<&'static str>, parts: &'a Parts, cancelled: Status, arrived: Nanos) -> Self {
         Self {
             door,
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
+            method: Cow::Borrowed(parts.method.as_str()),
+            path: Cow::Borrowed(parts.uri.path()),
             arrived,
             model: None,
             version: None,
@@ -46,6 +47,22 @@ impl<'a> AccessLine<'a> {
             bytes_in: 0,
             bytes_out: 0,
             outcome: (cancelled, Some(Code::Cancelled)),
+        }
+    }
+
+    /// The same, for an answer that outlives its request.
+    pub(crate) fn into_owned(mut self) -> AccessLine<'static> {
+        AccessLine {
+            door: self.door.take(), // the line is said once
+            method: Cow::Owned(std::mem::take(&mut self.method).into_owned()),
+            path: Cow::Owned(std::mem::take(&mut self.path).into_owned()),
+            arrived: self.arrived,
+            model: self.model.take(),
+            version: self.version.take(),
+            request_id: self.request_id.take(),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            outcome: self.outcome,
         }
     }
 }
@@ -61,8 +78,8 @@ impl Drop for AccessLine<'_> {
         tracing::info!(
             target: "samovar::access",
             door,
-            method = self.method,
-            path = self.path,
+            method = &*self.method,
+            path = &*self.path,
             status,
             grpc_status,
             model = self.model.as_deref(),

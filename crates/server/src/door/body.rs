@@ -160,6 +160,13 @@ impl Pace {
         }
     }
 
+    /// `time` passed in which the body was not wanted.
+    pub(crate) fn excuse(&mut self, time: Duration) {
+        if let Some(started) = &mut self.started {
+            *started += time;
+        }
+    }
+
     fn poll_late(&mut self, cx: &mut Context<'_>, limits: &BodyLimits) -> Poll<()> {
         let started = *self.started.get_or_insert_with(Instant::now);
         let due = started + limits.time_for(self.bytes);
