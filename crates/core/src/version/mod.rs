@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use self::calls::InstanceSink;
-pub use self::exchange::{Exchange, Upload};
+pub use self::exchange::{Exchange, Gone, Upload};
 pub use self::running::Running;
 use self::waiter::Waiter;
 use crate::admission::{Admitted, admit};

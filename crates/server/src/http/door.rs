@@ -9,11 +9,13 @@ use samovar_core::error::{Code, Error};
 
 use super::admin;
 use super::control;
+use super::docs;
 use super::door_name;
 use super::error::status;
 use super::infer;
 use super::reply::Reply;
-use super::routes::Route;
+use super::routes::{self, Route};
+use super::service::Meant;
 use crate::connection::{Handler, Outgoing, Pulse};
 use crate::data_plane::{Asker, DataPlane};
 use crate::door::access::{AccessLine, Status};
@@ -25,11 +27,11 @@ use crate::door::panic;
 
 /// The HTTP door of one listener.
 pub(crate) struct Door {
-    plane: Arc<DataPlane>,
-    guard: Guard,
-    access_log: bool,
-    compresses: bool,
-    asker: Asker,
+    pub(super) plane: Arc<DataPlane>,
+    pub(super) guard: Guard,
+    pub(super) access_log: bool,
+    pub(super) compresses: bool,
+    pub(super) asker: Asker,
 }
 
 impl Door {
@@ -68,6 +70,7 @@ impl Door {
             Route::Live => Ok(control::health(plane.live())),
             Route::Ready => Ok(control::health(plane.ready())),
             Route::Metrics => Ok(Reply::metrics(plane.metrics_text().await)),
+            Route::Docs => Ok(Reply::page(docs::page(&plane.services()))),
             Route::Model(target) => control::model(plane, &target),
             Route::Config(target) => control::config(plane, &target),
             Route::Statistics(target) => control::statistics(plane, target.as_ref()),
@@ -79,10 +82,23 @@ impl Door {
             Route::Events => admin::events(plane, parts.uri.query()).await,
         }
     }
+
+    /// The service that a request is for; every path of the engine is the engine's.
+    fn service(&self, request: &Request<Incoming>) -> Option<Meant> {
+        let path = request.uri().path();
+        if routes::is_of_engine(path, self.asker) {
+            return None;
+        }
+        self.plane.service(request.method().as_str(), path)
+    }
 }
 
 impl Handler for Door {
     async fn handle(&self, request: Request<Incoming>, pulse: &Arc<Pulse>) -> Response<Outgoing> {
+        if let Some(meant) = self.service(&request) {
+            // Boxed, like the gRPC door: no other request should pay for its size.
+            return Box::pin(self.serve(meant, request, pulse)).await;
+        }
         let arrived = pulse.begin();
         let (parts, mut incoming) = request.into_parts();
         let cancelled = Status::Http(status(Code::Cancelled));
@@ -114,4 +130,4 @@ impl Handler for Door {
 
 #[cfg(test)]
 #[path = "door_tests.rs"]
-mod tests;
+pub(super) mod tests;

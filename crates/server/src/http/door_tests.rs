@@ -1,7 +1,10 @@
 //! The door over a real socket and a data plane without models.
 
-use samovar_core::config::{Control, EngineConfig, ExposeErrors, LogFormat, TransportKind};
+use samovar_core::config::{
+    Control, EngineConfig, ExposeErrors, LogFormat, MethodSpec, RouteSpec, ServiceSpec, TransportKind, VersionSpec,
+};
 use samovar_core::events::Events;
+use samovar_core::life::Cause;
 use samovar_core::metrics::Metrics;
 use samovar_core::registry::Registry;
 use samovar_core::workers::pool::Pool;
@@ -11,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::*;
-use crate::connection::bind;
+use crate::connection::{Address, bind};
 use crate::doors::serve;
 use crate::listeners::Addresses;
 
@@ -47,30 +50,31 @@ fn config() -> EngineConfig {
 
 struct Running {
     plane: Arc<DataPlane>,
+    registry: Arc<Registry>,
     port: u16,
     _stop: watch::Sender<Option<tokio::time::Instant>>,
 }
 
-fn start() -> Running {
+/// A data plane without models, behind `address`.
+pub(in crate::http) fn plane(address: &Address) -> (Arc<DataPlane>, Arc<Registry>) {
     let config = config();
     let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
     let spawner = Spawner::new(config.worker_command.clone(), config.transport).unwrap();
     let pool = Pool::new(spawner, 0);
-    let registry = Registry::new(
-        pool,
-        Arc::clone(&metrics),
-        Arc::clone(&events),
-        config.expose_errors,
-        std::time::Duration::from_secs(1),
-    );
+    let drain = std::time::Duration::from_secs(1);
+    let registry = Registry::new(pool, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);
+    let addresses = Addresses { http: address.clone(), grpc: None, admin: None };
+    (DataPlane::new(config, addresses, Arc::clone(&registry), metrics, events), registry)
+}
+
+fn start() -> Running {
     let listener = bind("127.0.0.1", 0).unwrap();
-    let addresses = Addresses { http: listener.address().clone(), grpc: None, admin: None };
-    let plane = DataPlane::new(config, addresses, registry, metrics, events);
+    let (plane, registry) = plane(listener.address());
     let port = listener.address().port.unwrap();
     let (stop, stopped) = watch::channel(None);
     let connections = Arc::new(tokio::sync::Semaphore::new(10));
     tokio::spawn(serve(listener, Arc::clone(&plane), connections, stopped));
-    Running { plane, port, _stop: stop }
+    Running { plane, registry, port, _stop: stop }
 }
 
 /// Status, head and body of an answer.
@@ -183,6 +187,56 @@ async fn wrong_requests_have_their_codes() {
     let no_gzip = infer("content-encoding: gzip\r\n", "x").await;
     assert_eq!((no_gzip.status, no_gzip.code().as_str()), (400, "invalid_request"));
     assert_eq!(door.post("/v2/repository/models/m/load", "", "{}").await.code(), "control_disabled");
+}
+
+#[tokio::test]
+async fn what_is_neither_a_path_nor_a_service_is_told_where_both_are() {
+    let door = start();
+    let answer = door.get("/nothing").await.body;
+    assert!(answer.contains("POST /v2/repository/index") && answer.contains("GET /docs"), "{answer}");
+    let docs = door.get("/docs").await;
+    assert!(docs.head.contains("content-type: text/html") && docs.body.contains("serves no services"));
+    let connect = door.ask("CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert_eq!((connect.status, connect.code().as_str()), (405, "method_not_allowed"));
+}
+
+/// A service that could not be loaded, mounted at a path of the engine too.
+fn failed_service() -> VersionSpec {
+    let mut spec = VersionSpec::undescribed("plates".into(), "1".into());
+    spec.service = Some(ServiceSpec {
+        routes: vec![RouteSpec { methods: vec!["POST".into()], path: "/plates/recognize".into(), idempotent: false }],
+        mounts: vec!["/plates".into(), "/ui".into(), "/metrics".into(), "/v2/nothing".into()],
+        methods: vec![MethodSpec { name: "recognize".into(), inputs: vec![], outputs: vec![] }],
+        description: "Reads number plates.".into(),
+    });
+    spec
+}
+
+#[tokio::test]
+async fn paths_of_a_service_are_its_own_and_those_of_the_engine_are_not() {
+    let door = start();
+    door.registry.declare_failed(failed_service(), Cause { message: "broken".into(), ..Cause::default() });
+    for path in ["/plates", "/plates/recognize?x=1", "/ui/a/b"] {
+        let answer = door.get(path).await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "model_failed"), "{path}");
+        assert!(answer.head.contains("x-request-id: "), "{}", answer.head);
+    }
+    assert_eq!(door.get("/platesx").await.code(), "not_found");
+    assert_eq!(door.get("/v2/nothing").await.code(), "not_found");
+    assert_eq!(door.get(&format!("/plates/{}", "x".repeat(9_000))).await.code(), "uri_too_long");
+    assert!(door.get("/metrics").await.body.contains("code=\"model_failed\",door=\"http\",model=\"plates\""));
+    assert!(door.get("/docs").await.body.contains("Reads number plates."));
+}
+
+#[tokio::test]
+async fn a_service_is_no_model_and_says_what_it_is() {
+    let door = start();
+    door.registry.declare_failed(failed_service(), Cause::default());
+    let answer = door.post("/v2/models/plates/infer", "", r#"{"inputs":[]}"#).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
+    for part in ["takes no tensors", "POST /plates/recognize", "plates.recognize"] {
+        assert!(answer.body.contains(part), "{}", answer.body);
+    }
 }
 
 #[tokio::test]

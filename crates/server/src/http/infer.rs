@@ -119,6 +119,7 @@ fn split(body: &Bytes, json_length: Option<usize>) -> Result<usize, Error> {
 /// A raw request: no JSON, one input, all outputs binary.
 fn raw(plane: &DataPlane, target: &Target<'_>, body: &Bytes, decoded: &mut Decoded) -> Result<(), Error> {
     let metadata = plane.metadata(&target.model, target.version.as_deref())?;
+    plane.check_takes_tensors(&target.model)?;
     decoded.inputs = vec![binary::raw_input(&metadata.inputs, body)?];
     decoded.binary_output = true;
     Ok(())

@@ -1,14 +1,16 @@
-//! The HTTP door: the Open Inference Protocol v2 with JSON and binary tensors, health and metrics.
+//! The HTTP door: the Open Inference Protocol v2 with JSON and binary tensors, health and metrics; and services.
 //!
 //! ```text
-//! connection ─ door ─ guard, routes ─┬ control                             ─┬ reply
-//!                                    └ infer: body, decode, call, encode   ─┘
+//! connection ─ door ─┬ guard, routes ─┬ control, docs                       ─┬ reply
+//!                    │                └ infer: body, decode, call, encode   ─┘
+//!                    └ service: what is no path of the engine, and somebody's
 //! ```
 
 mod admin;
 mod binary;
 mod compression;
 mod control;
+mod docs;
 mod door;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -22,6 +24,7 @@ mod json_string;
 mod number;
 mod reply;
 mod routes;
+mod service;
 
 pub(crate) use door::Door;
 pub(crate) use error::status;

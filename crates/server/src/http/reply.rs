@@ -18,6 +18,7 @@ use crate::inflate::Coding;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BLOBS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const PAGE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Status, headers and body of an answer.
@@ -73,6 +74,11 @@ impl Reply {
     /// Metrics in Prometheus' text format.
     pub(super) fn metrics(text: String) -> Self {
         Self::ok(METRICS, text.into())
+    }
+
+    /// A page for people.
+    pub(super) fn page(html: String) -> Self {
+        Self::ok(PAGE, html.into())
     }
 
     /// Outputs: JSON, or `json_length` bytes of it and blobs.

@@ -17,6 +17,7 @@ pub(super) enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    Docs,
     Model(Target<'a>),
     ModelReady(Target<'a>),
     Config(Target<'a>),
@@ -43,18 +44,16 @@ impl<'a> Route<'a> {
     ///
     /// Errors with `uri_too_long`, `not_found`, `method_not_allowed` or `invalid_name`.
     pub(super) fn find(method: &Method, (path, query): (&'a str, Option<&str>), asker: Asker) -> Result<Self, Error> {
-        if path.len() + query.map_or(0, |query| query.len() + 1) > MAX_TARGET_BYTES {
-            return Err(Error::new(
-                Code::UriTooLong,
-                format!("the request target is longer than {MAX_TARGET_BYTES} bytes"),
-            ));
+        check_length(path, query)?;
+        if *method == Method::CONNECT {
+            return Err(Error::new(Code::MethodNotAllowed, "CONNECT is not allowed: this engine is no proxy"));
         }
-        let may_ask = |route: &RawRoute<'_>| asker == Asker::Owner || !route.is_of_owner();
-        let raw = RawRoute::find(path).filter(may_ask).ok_or_else(|| {
-            Error::new(
-                Code::NotFound,
-                format!("nothing is served at \"{}\"; POST /v2/repository/index lists the models", echo(path)),
-            )
+        let raw = RawRoute::find_for(path, asker).ok_or_else(|| {
+            let message = format!(
+                "nothing is served at \"{}\"; POST /v2/repository/index lists the models, GET /docs the services",
+                echo(path)
+            );
+            Error::new(Code::NotFound, message)
         })?;
         if !raw.allows(method) {
             let message = format!("{} is not allowed here; want {}", echo(method.as_str()), raw.allow());
@@ -76,6 +75,7 @@ impl<'a> Route<'a> {
             | Self::Live
             | Self::Ready
             | Self::Metrics
+            | Self::Docs
             | Self::Index
             | Self::Statistics(None)
             | Self::State
@@ -89,6 +89,19 @@ impl<'a> Route<'a> {
     }
 }
 
+/// Errors with `uri_too_long`.
+pub(super) fn check_length(path: &str, query: Option<&str>) -> Result<(), Error> {
+    if path.len() + query.map_or(0, |query| query.len() + 1) <= MAX_TARGET_BYTES {
+        return Ok(());
+    }
+    Err(Error::new(Code::UriTooLong, format!("the request target is longer than {MAX_TARGET_BYTES} bytes")))
+}
+
+/// Does `path` belong to the engine, be there something or not? No service can take it.
+pub(super) fn is_of_engine(path: &str, asker: Asker) -> bool {
+    path.starts_with("/v2/") || RawRoute::find_for(path, asker).is_some()
+}
+
 /// A route whose names are still as the client wrote them.
 enum RawRoute<'a> {
     Fixed(Route<'static>),
@@ -97,6 +110,10 @@ enum RawRoute<'a> {
 }
 
 impl<'a> RawRoute<'a> {
+    fn find_for(path: &'a str, asker: Asker) -> Option<Self> {
+        Self::find(path).filter(|route| asker == Asker::Owner || !route.is_of_owner())
+    }
+
     fn find(path: &'a str) -> Option<Self> {
         if let Some(rest) = path.strip_prefix("/v2/models/").filter(|rest| *rest != "stats") {
             return Self::find_model(rest);
@@ -117,6 +134,7 @@ impl<'a> RawRoute<'a> {
             "/v2/repository/index" => Route::Index,
             "/v2/models/stats" => Route::Statistics(None),
             "/metrics" => Route::Metrics,
+            "/docs" => Route::Docs,
             "/admin/state" => Route::State,
             "/admin/events" => Route::Events,
             _ => return None,
@@ -222,6 +240,7 @@ mod tests {
             ("/v2/health/live", Route::Live),
             ("/v2/health/ready", Route::Ready),
             ("/metrics", Route::Metrics),
+            ("/docs", Route::Docs),
             ("/v2/models/stn", Route::Model(target("stn", None))),
             ("/v2/models/stn/versions/2", Route::Model(target("stn", Some("2")))),
             ("/v2/models/stn/ready", Route::ModelReady(target("stn", None))),
