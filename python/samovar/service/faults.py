@@ -35,6 +35,7 @@ STATUSES = {
     "queue_full": 429,
     "overloaded": 429,
     "cancelled": 499,
+    "call_cycle": 500,
     "model_error": 500,
     "bad_model_output": 500,
     "poison_item": 500,
@@ -132,8 +133,8 @@ def _log(error: Exception, place: str, request_id: str) -> None:
 def _detail(detail: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of FastAPI's list, with at most 256 bytes of what was sent."""
     sent = to_json(detail["input"], fallback=repr, inf_nan_mode="null", bytes_mode="base64")
-    shown = detail["input"] if len(sent) <= QUOTED_BYTES else quoted(sent.decode("utf-8", "replace"))
-    return {**detail, "input": None if isinstance(shown, bytes) else shown}
+    is_short = len(sent) <= QUOTED_BYTES and not isinstance(detail["input"], bytes)
+    return {**detail, "input": detail["input"] if is_short else quoted(sent.decode("utf-8", "replace"))}
 
 
 def told(details: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from samovar.service.arrays import ArrayValue
 from samovar.service.contents import BytesValue, FileValue
 from samovar.service.images import ImageValue
 from samovar.service.records import RecordValue
+from samovar.service.schemas import SchemaGenerator
 
 __all__ = ["bare", "holds_file", "is_decoded", "is_file", "is_image", "members", "record_fields", "typed"]
 
@@ -25,7 +26,7 @@ def typed(place: str, annotation: Any) -> Any:
     """
     found = _Rewriting(place).of(annotation)
     try:
-        TypeAdapter(found)
+        TypeAdapter(found).json_schema(schema_generator=SchemaGenerator)
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError) as error:
         reason = str(error).partition("\n")[0].partition(". Set")[0]
         raise TargetError(

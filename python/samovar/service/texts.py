@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from samovar.service.schemas import Property
+from samovar.service.schemas import Property, has_contents
 
 __all__ = ["TextReader", "Unread"]
 
@@ -30,10 +30,11 @@ class TextReader:
         self._types = found.types()
         items = found.items() if "array" in self._types else None
         self._items = TextReader(items) if items is not None else None
+        self._is_contents = has_contents(found)
 
     def read(self, values: Sequence[Any]) -> Any:
         """The value of a field that occurs once or, as a list, several times. Raises Unread."""
-        if self._items is not None:
+        if self._items is not None and not self._is_file(values):
             whole = self._whole_list(values)
             return [self._items.read_one(value) for value in values] if whole is None else whole
         if len(values) > 1:
@@ -51,6 +52,10 @@ class TextReader:
         if "string" in self._types:
             return text
         return self._plain(text)
+
+    def _is_file(self, values: Sequence[Any]) -> bool:
+        """True for the one file that an array came in."""
+        return len(values) == 1 and isinstance(values[0], bytes) and not self._is_contents
 
     def _plain(self, text: str) -> Any:
         if "null" in self._types and text in ("", "null"):
