@@ -33,8 +33,8 @@ def tensor(place: str, annotation: Any) -> tuple[Datatype, list[int | str]]:
         raise TargetError(f"{place} is {_shown(annotation)}, no typed array", f"write for instance {EXAMPLE}")
     if getattr(array.array_type, "__name__", "") != "ndarray":
         raise TargetError(
-            f"{place} is an array of {_shown(array.array_type)}; models get and return numpy arrays",
-            "write np.ndarray there and convert inside predict (torch.from_dlpack(x), for instance)",
+            f"{place} is an array of {_shown(array.array_type)}; methods get and return numpy arrays",
+            "write np.ndarray there and convert inside the method (torch.from_dlpack(x), for instance)",
         )
     return _datatype(place, annotation, array), axes(place, array.dim_str)
 

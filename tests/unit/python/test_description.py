@@ -168,8 +168,8 @@ BAD: dict[str, tuple[str, str]] = {
     "another array type": (
         method(', x: Float32[object, "batch 3"]'),
         (
-            'parameter "x" of M.predict is an array of object; models get and return numpy arrays; write np.ndarray '
-            "there and convert inside predict (torch.from_dlpack(x), for instance)"
+            'parameter "x" of M.predict is an array of object; methods get and return numpy arrays; write np.ndarray '
+            "there and convert inside the method (torch.from_dlpack(x), for instance)"
         ),
     ),
     "variadic axis": (
