@@ -120,13 +120,19 @@ class _Connection:
             response.headers["Sec-WebSocket-Protocol"] = message["subprotocol"]
         self._protocol.send_response(response)
         self._protocol.data_to_send()  # the head goes as one, not as bytes
+        self._expect_frames()
         headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.raw_items()]
         if response.status_code != 101:
-            self._respond(response.status_code, headers, response.body or b"")
+            self._respond(response.status_code, headers, bytes(response.body or b""))
             self._disconnected(CloseCode.ABNORMAL_CLOSURE, "")
             return
         added = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in _HEADERS_OF_PROTOCOL]
         await self._send_piece((101, [*headers, *added]), b"")
+
+    def _expect_frames(self) -> None:
+        """Its parser waits for the request, which the engine has read; one that starts now reads frames."""
+        self._protocol.parser = self._protocol.parse()
+        next(self._protocol.parser)
 
     async def _deny(self, message: Message) -> None:
         assert self._denial is not None
