@@ -77,7 +77,7 @@ demo: build ## Serve examples/hello and call it (ONCE=1 ends after the call, POR
 	$(PY) -m scripts.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 .PHONY: bench
-bench: build ## Measure against nginx with wrk (QUICK=1 for a short run); see benchmarks/README.md
+bench: build ## Measure beside nginx and FastAPI with wrk (QUICK=1 for a short run); see benchmarks/README.md
 	$(PY) -m benchmarks.run $(if $(QUICK),--quick)
 
 .PHONY: docs

@@ -182,9 +182,7 @@ class Call:
         """Answer with datatype number, shape and C-contiguous bytes of each output, in the order of the signature."""
 
     def respond_part(self, head: tuple[int, Sequence[tuple[bytes, bytes]]] | None, body: bytes) -> bool:
-        """Send a piece of an HTTP response, with status and headers in the first; False, and nothing is sent, without
-        credit.
-        """
+        """Send a piece of an HTTP response, with status and headers in the first; False if there is no credit."""
 
     def respond(self, head: tuple[int, Sequence[tuple[bytes, bytes]]] | None, body: bytes) -> None:
         """Answer with the rest of an HTTP response, or all of it."""
@@ -268,8 +266,8 @@ class WorkerChannel:
         parent: int,
         inputs: Sequence[tuple[str, int, tuple[int, ...], Buffer]],
     ) -> Step:
-        """Call a model: its name and version (None: the one that new requests get), on behalf of the call `parent` (0:
-        of none), with name, datatype number, shape and C-contiguous bytes of each input.
+        """Call a model on behalf of the call `parent` (0: of none).
 
-        Raises MemoryError where the engine grants no memory for the inputs.
+        `target` is its name and version (None: the one that new requests get), `inputs` are name, datatype number, shape
+        and C-contiguous bytes of each. Raises MemoryError where the engine grants no memory for them.
         """

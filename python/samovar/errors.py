@@ -162,7 +162,7 @@ def _trim(report: Any) -> None:
     pending = [report]
     while pending:
         current = pending.pop()
-        current.stack[:] = [frame for frame in current.stack if not _is_ours(frame.filename)]
+        current.stack[:] = [frame for frame in current.stack if not is_ours(frame.filename)]
         pending += [
             other
             for other in (current.__cause__, current.__context__, *(current.exceptions or ()))
@@ -170,5 +170,6 @@ def _trim(report: Any) -> None:
         ]
 
 
-def _is_ours(filename: str) -> bool:
+def is_ours(filename: str) -> bool:
+    """True for a file of this package, or of the import machinery: not where a user's fault is."""
     return filename.startswith((_PACKAGE, "<frozen importlib"))

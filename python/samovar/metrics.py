@@ -23,17 +23,21 @@ class Metrics:
 
     def counter(self, name: str, description: str = "", labels: Sequence[str] = ()) -> "Counter":
         """What only grows: `.inc()`; with labels `.labels("eu").inc()`."""
-        return self._metric("Counter", name, description, labels)
+        made: Counter = self._metric("Counter", name, description, labels)
+        return made
 
     def gauge(self, name: str, description: str = "", labels: Sequence[str] = ()) -> "Gauge":
         """What rises and falls: `.set(3)`, `.inc()`, `.dec()`."""
-        return self._metric("Gauge", name, description, labels)
+        made: Gauge = self._metric("Gauge", name, description, labels)
+        return made
 
     def histogram(
         self, name: str, description: str = "", labels: Sequence[str] = (), *, buckets: Sequence[float] | None = None
     ) -> "Histogram":
         """How values are spread: `.observe(0.2)`; `buckets` are upper bounds."""
-        return self._metric("Histogram", name, description, labels, **({} if buckets is None else {"buckets": buckets}))
+        options = {} if buckets is None else {"buckets": buckets}
+        made: Histogram = self._metric("Histogram", name, description, labels, **options)
+        return made
 
     def _metric(self, kind: str, name: str, description: str, labels: Sequence[str], **options: Any) -> Any:
         wanted = (kind, tuple(labels))

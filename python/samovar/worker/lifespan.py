@@ -1,11 +1,8 @@
 """The lifespan of an ASGI application: told of its start and of its end, where it listens."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from samovar.errors import LoadError
-
-if TYPE_CHECKING:
-    import asyncio
 
 __all__ = ["Lifespan"]
 

@@ -7,11 +7,13 @@ import time
 import traceback
 from collections.abc import Callable
 
+from samovar.errors import is_ours
+
 __all__ = ["Watchdog"]
 
 LIMIT_S = 1.0
 _LOOK_S = 0.25
-_SHOWN_FRAMES = 4
+_SHOWN_FRAMES = 2
 
 
 class Watchdog:
@@ -51,9 +53,13 @@ class Watchdog:
 
 def _told(seconds: float, thread: int) -> str:
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - the one way to see another thread
-    stack = traceback.extract_stack(frame)[-_SHOWN_FRAMES:] if frame is not None else []
-    places = " <- ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in reversed(stack))
+    stack = traceback.extract_stack(frame) if frame is not None else []
+    users = [place for place in stack if not (is_ours(place.filename) or "/asyncio/" in place.filename)][
+        -_SHOWN_FRAMES:
+    ]
+    places = " <- ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in reversed(users))
     return (
         f"warning: the event loop has been blocked for {seconds:.1f} s, and every request of this worker with it, by "
-        f"{places or 'unknown code'}; await something else there, use asyncio.to_thread, or write def instead of async def"
+        f"{places or 'unknown code'}; await something else there, use asyncio.to_thread, or write def instead of "
+        "async def"
     )

@@ -52,7 +52,7 @@ def load(spec: dict[str, Any]) -> "Service":
     """Find the class that a version's specification names and make one of it. Raises TargetError or LoadError."""
     path = Path(spec["source"]["path"])
     cls = find_service(import_file(path), path, spec["source"]["class"])
-    return Service(cls, spec["name"], spec["source"])
+    return Service(cls, spec)
 
 
 class Service:
@@ -61,24 +61,26 @@ class Service:
     is_async = True
     streams = False
 
-    def __init__(self, cls: type, name: str, source: Mapping[str, Any]) -> None:
+    def __init__(self, cls: type, spec: Mapping[str, Any]) -> None:
         self._class = cls
-        self._name = name
-        self._expose_errors: bool = source["expose_errors"]
-        self._object = UserObject(cls, source["uses"])
+        self._name: str = spec["name"]
+        self._expose_errors: bool = spec["source"]["expose_errors"]
+        self._threads: int = spec["options"]["concurrency"]  # whatever the engine sends has one if it needs it
+        self._object = UserObject(cls, spec["source"]["uses"])
 
     @property
     def application(self) -> Any:
         """Its ASGI application, for every HTTP request and WebSocket."""
         from samovar.service.application import build
 
-        return build(self._class, self._object.value, self._name, expose_errors=self._expose_errors)
+        value, threads = self._object.value, self._threads
+        return build(self._class, value, self._name, expose_errors=self._expose_errors, threads=threads)
 
     def method(self, name: str) -> Any:
         """The method that takes and gives tensors."""
         from samovar.service.methods import tensor_method
 
-        return tensor_method(self._class, self._object.value, name)
+        return tensor_method(self._class, self._object.value, name, self._threads)
 
     def start(self) -> Awaitable[None] | None:
         """Run the user's load, if there is one; an awaitable if it is async. Raises LoadError."""
