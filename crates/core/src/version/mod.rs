@@ -2,6 +2,8 @@
 
 mod calls;
 pub mod exchange;
+mod instances;
+mod intake;
 mod running;
 pub mod steps;
 mod waiter;
@@ -13,24 +15,21 @@ use tokio::sync::Notify;
 
 pub use self::calls::InstanceSink;
 pub use self::exchange::{Exchange, Gone, Upload};
+pub use self::instances::DeathReport;
+pub use self::intake::{not_ready, unloaded};
 pub use self::running::Running;
-use self::waiter::Waiter;
-use crate::admission::{Admitted, admit};
 use crate::batcher::Policy;
 use crate::channel::engine::Link;
 use crate::channel::transport::Signature;
 use crate::clock::{NEVER, Nanos, now};
 use crate::config::{ExposeErrors, VersionSpec};
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::history::History;
 use crate::life::{Cause, Life, State};
 use crate::metrics::{Metrics, VersionGauges, VersionMetrics};
-use crate::outlet::Outlet;
-use crate::pending::{Part, Pending};
-use crate::request::{InferRequest, InferResponse};
-use crate::scheduler::{Arrival, Assignment, Expired, Limits, Scheduler};
-use crate::tensor::{NamedTensor, Tensor, TensorSpec};
-use crate::workers::output::Owner;
+use crate::pending::Part;
+use crate::scheduler::{Assignment, Expired, Limits, Scheduler};
+use crate::tensor::TensorSpec;
 use crate::workers::scrape::Scrape;
 
 /// A timer with nothing to do still looks, so that it notices that its version is gone.
@@ -93,15 +92,6 @@ struct InstanceSlot {
 struct Actions {
     expired: Vec<Expired<Part>>,
     sends: Vec<(Arc<Link>, Assignment<Part>)>,
-}
-
-/// What a death left.
-#[derive(Clone, Copy, Debug)]
-pub struct DeathReport {
-    /// True if the worker had finished a call since it was loaded.
-    pub has_finished_call: bool,
-    /// True if the death is the fault of one item that had killed before.
-    pub is_charged_to_item: bool,
 }
 
 impl Version {
@@ -183,63 +173,9 @@ impl Version {
         }
     }
 
-    /// Run one request to its end; the pieces of a stream are joined along their first axis. Dropping the future cancels
-    /// it.
-    pub async fn infer(self: &Arc<Self>, request: InferRequest) -> Result<InferResponse, Error> {
-        let mut running = self.begin(request)?;
-        let tensors = if self.spec.streams { running.folded().await? } else { running.whole().await?.tensors };
-        Ok(self.response(running.pending(), tensors))
-    }
-
-    /// Admit a request and let it wait for its turn.
-    pub fn begin(self: &Arc<Self>, request: InferRequest) -> Result<Running, Error> {
-        let runner = self.runner();
-        // A version that takes nothing says so first: of one that could not be described no input is known.
-        let mut admitted = admit(&self.spec, request)
-            .map_err(|error| runner.check_open(&runner.core.lock(), false).err().unwrap_or(error))?;
-        if let Some((_, method)) = &self.service {
-            admitted.accepted.method.clone_from(method);
-        }
-        self.submit(admitted)
-    }
-
     /// Whoever has the instances: this version, or the service whose method it is.
     fn runner(self: &Arc<Self>) -> &Arc<Self> {
         self.service.as_ref().map_or(self, |(service, _)| service)
-    }
-
-    fn submit(self: &Arc<Self>, admitted: Admitted) -> Result<Running, Error> {
-        let runner = self.runner();
-        let max_rows = u64::from(if self.spec.batch_axis { self.spec.options.max_batch_size.max(1) } else { 1 });
-        let rows = admitted.accepted.rows;
-        let parts = self.parts(rows, max_rows)?;
-        let arrived = now();
-        let is_streamed = self.spec.streams || admitted.accepted.http.is_some();
-        let (outlet, pieces) = if is_streamed { Some(Outlet::new()).unzip() } else { (None, None) };
-        let (pending, answer) = Pending::new(admitted.accepted, parts, outlet);
-        let arrival = |index: usize| {
-            let first_row = index as u64 * max_rows;
-            Arrival {
-                request: Part { pending: Arc::clone(&pending), index, first_row },
-                rows: (rows - first_row).min(max_rows) as u32,
-                batch_key: admitted.batch_key,
-                cost: admitted.bytes / parts as u64,
-                start_by: admitted.start_by,
-                deadline: pending.accepted.deadline,
-                idempotent: admitted.idempotent,
-            }
-        };
-        let (first, actions) = {
-            let mut core = runner.core.lock();
-            runner
-                .check_room(&core, (parts, admitted.bytes), admitted.is_admitted)
-                .inspect_err(|_| self.metrics.statistics.failed(0))?;
-            let ids: Vec<_> = (0..parts).map(|index| core.scheduler.submit(arrived, arrival(index))).collect();
-            (ids[0], runner.dispatch(&mut core, arrived))
-        };
-        let waiter = Waiter::new(Arc::clone(self), (first, parts as u64), arrived);
-        runner.perform(actions);
-        Ok(Running::new(waiter, pending, answer, pieces))
     }
 
     /// Would a request succeed now? The error says why not.
@@ -264,89 +200,6 @@ impl Version {
     /// Take requests from now on.
     pub fn open(&self) {
         self.core.lock().is_loading = false;
-    }
-
-    /// An instance has loaded: calls go to it from now on.
-    pub fn instance_up(self: &Arc<Self>, instance: usize, link: Arc<Link>, pid: u32) {
-        let owner = Owner { model: Arc::clone(&self.name), version: Arc::clone(&self.version), instance };
-        let scrape = Scrape::new(owner, Arc::clone(&link));
-        let actions = {
-            let mut core = self.core.lock();
-            core.instances[instance] =
-                InstanceSlot { link: Some(link), pid: Some(pid), scrape: Some(scrape), finished_calls: 0 };
-            core.scheduler.instance_up(instance);
-            self.dispatch(&mut core, now())
-        };
-        self.perform(actions);
-    }
-
-    /// An instance died. Its calls run again elsewhere, or are answered.
-    pub fn instance_down(self: &Arc<Self>, instance: usize) -> DeathReport {
-        let (lost, report, actions) = {
-            let mut core = self.core.lock();
-            let slot = std::mem::take(&mut core.instances[instance]);
-            let lost = core
-                .scheduler
-                .instance_down(instance, |call| slot.link.as_ref().is_none_or(|link| link.has_started(call)));
-            let report =
-                DeathReport { has_finished_call: slot.finished_calls > 0, is_charged_to_item: lost.is_charged_to_item };
-            (lost, report, self.dispatch(&mut core, now()))
-        };
-        self.metrics.retries.inc_by(lost.rerun as u64);
-        for item in lost.lost {
-            let text = format!(
-                "the worker of model {:?} died while it ran this request, which may not run twice; \
-                 send it again if running it twice does no harm",
-                self.name
-            );
-            item.request.pending.fail(Error::new(Code::WorkerLost, text));
-        }
-        for item in lost.poison {
-            let text =
-                format!("the worker of model {:?} died each time it ran this request; look at its input", self.name);
-            item.request.pending.fail(Error::new(Code::PoisonItem, text));
-        }
-        self.perform(actions);
-        self.notify_if_idle();
-        report
-    }
-
-    /// Take no new requests; if `is_final`, answer those that wait and those that run with `error`.
-    pub fn close(self: &Arc<Self>, error: Error, is_final: bool) {
-        let (waiting, running) = {
-            let mut core = self.core.lock();
-            core.closed = Some(error.clone());
-            core.is_final |= is_final;
-            if is_final { (core.scheduler.drain(), core.scheduler.abandon()) } else { Default::default() }
-        };
-        for item in waiting {
-            item.request.pending.fail(error.clone());
-        }
-        for left in running {
-            left.request.pending.fail(error.clone());
-            self.leave(&left);
-        }
-        self.idle.notify_waiters();
-    }
-
-    /// Wait until nothing waits and nothing runs.
-    pub async fn drained(&self) {
-        loop {
-            let notified = self.idle.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
-            if self.is_idle() {
-                return;
-            }
-            notified.await;
-        }
-    }
-
-    /// True if nothing waits and nothing runs.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        let core = self.core.lock();
-        core.scheduler.waiting() == 0 && core.scheduler.running() == 0
     }
 
     /// Enter a state; true if it is a new one.
@@ -400,46 +253,6 @@ impl Version {
         self.all_metrics.worker_restarts.with_label_values(&[&*self.name, &*self.version, cause]).inc();
     }
 
-    /// Items of a request of `rows` rows. Limited before anything is allocated for them: rows without elements are free
-    /// to send.
-    fn parts(&self, rows: u64, max_rows: u64) -> Result<usize, Error> {
-        let parts = rows.div_ceil(max_rows).max(1);
-        let limit = self.spec.options.max_queue_items.max(1);
-        if parts <= limit as u64 {
-            return Ok(parts as usize);
-        }
-        let text = format!(
-            "the request makes {parts} items, the queue of model {:?} holds {limit}; send fewer rows",
-            self.name
-        );
-        Err(Error::new(Code::InvalidInput, text))
-    }
-
-    /// Parts of admitted requests are taken while the version drains: those that wait for them do too.
-    fn check_open(&self, core: &Core, is_admitted: bool) -> Result<(), Error> {
-        match &core.closed {
-            Some(_) if is_admitted && !core.is_final => Ok(()),
-            Some(error) => Err(error.clone()),
-            None if core.is_loading => Err(not_ready(&self.name, "is still loading")),
-            None => Ok(()),
-        }
-    }
-
-    fn check_room(&self, core: &Core, (parts, bytes): (usize, u64), is_admitted: bool) -> Result<(), Error> {
-        self.check_open(core, is_admitted)?;
-        if is_admitted || core.scheduler.has_room(parts, bytes) {
-            return Ok(());
-        }
-        self.all_metrics.rejected.with_label_values(&[&*self.name, &*self.version, "queue_full"]).inc();
-        let text = format!(
-            "the queue of model {:?} is full ({} items, {} bytes); try again later",
-            self.name,
-            core.scheduler.waiting(),
-            core.scheduler.waiting_bytes()
-        );
-        Err(Error::new(Code::QueueFull, text).retry_after(1))
-    }
-
     /// What is to be done at `now`. The lock is held; nothing here blocks.
     fn dispatch(&self, core: &mut Core, now: Nanos) -> Actions {
         let expired = core.scheduler.expire(now);
@@ -477,27 +290,6 @@ impl Version {
             self.expire(&expired);
         }
     }
-
-    fn response(&self, pending: &Pending, outputs: Vec<Tensor>) -> InferResponse {
-        let mut named: Vec<_> = self
-            .spec
-            .outputs
-            .iter()
-            .zip(outputs)
-            .map(|(spec, tensor)| NamedTensor { name: spec.name.clone(), tensor })
-            .collect();
-        if !pending.accepted.outputs.is_empty() {
-            let find = |name: &String| named.iter().find(|output| output.name == *name).cloned();
-            named = pending.accepted.outputs.iter().filter_map(find).collect();
-        }
-        InferResponse { model: Arc::clone(&self.name), version: Arc::clone(&self.version), outputs: named }
-    }
-
-    fn notify_if_idle(&self) {
-        if self.is_idle() {
-            self.idle.notify_waiters();
-        }
-    }
 }
 
 /// The outputs that an answer of an instance may have: those of the signature, or of the service's methods, or a body.
@@ -505,22 +297,6 @@ fn answers_of(spec: &VersionSpec) -> Vec<TensorSpec> {
     let Some(service) = &spec.service else { return spec.outputs.clone() };
     let most = service.methods.iter().map(|method| method.outputs.len()).max().unwrap_or(0).max(1);
     vec![TensorSpec { name: String::new(), datatype: None, dims: None }; most]
-}
-
-/// What a request is answered when its version was unloaded on demand.
-#[must_use]
-pub fn unloaded(model: &str, version: &str) -> Error {
-    let text = format!(
-        "version {version:?} of model {model:?} is unloaded; load the model again, by `samovar models load {model}` for \
-         instance"
-    );
-    Error::new(Code::NotReady, text)
-}
-
-/// What a request is answered while its version cannot take it.
-#[must_use]
-pub fn not_ready(model: &str, state: &str) -> Error {
-    Error::new(Code::NotReady, format!("model {model:?} {state}; try again later")).retry_after(1)
 }
 
 /// Calls [`Version::dispatch`] when something is due: a deadline, or a batch that has waited long enough.

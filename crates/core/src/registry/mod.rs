@@ -1,6 +1,9 @@
 //! Which versions exist, which of them gets a request, and how one takes over from another.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod ending;
+mod routes;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,8 +12,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
+use self::ending::replace;
+use self::routes::{Routes, lookup, services_of, unknown};
 use crate::config::{ExposeErrors, VersionSpec};
 use crate::error::{Code, Error, echo};
 use crate::events::{Event, Events};
@@ -19,28 +23,15 @@ use crate::life::{Cause, State};
 use crate::metrics::{Metrics, VersionGauges};
 use crate::report::VersionReport;
 use crate::routing::RouteTable;
+use crate::version::Version;
 use crate::version::steps::Directory;
-use crate::version::{Version, not_ready, unloaded};
 use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
 use crate::workers::scrape::Scrape;
 use crate::workers::spawn::Worker;
 
-/// How long a version that was replaced stays open; between looking it up and reaching it a request never waits.
-const LATECOMERS: Duration = Duration::from_millis(500);
-
 /// How far down it is looked whether what a version calls is ready; calls in a circle are refused before they are served.
 const MAX_DEPTH: usize = 16;
-
-/// One model to requests.
-#[derive(Clone, Debug)]
-struct Routes {
-    /// By name.
-    versions: BTreeMap<String, Arc<Deployed>>,
-    /// What gets the requests that name no version; chosen anew when one changes its state, so that a request need not
-    /// look at the states.
-    chosen: Arc<Deployed>,
-}
 
 /// A version with what ends it.
 #[derive(Debug)]
@@ -259,70 +250,8 @@ impl Registry {
         }
     }
 
-    /// Drain and unload a version, and with it one that loads in order to take over from it; false if there is none to
-    /// unload. Returns at once, the rest happens behind.
-    pub fn retire(self: &Arc<Self>, model: &str, version: &str) -> bool {
-        let is_meant =
-            |deployed: &Arc<Deployed>| &*deployed.version.name == model && &*deployed.version.version == version;
-        let mut meant: Vec<_> = self.incoming.lock().extract_if(.., |deployed| is_meant(deployed)).collect();
-        meant.extend(self.routes.load().get(model).and_then(|routes| routes.versions.get(version)).cloned());
-        meant.retain(|deployed| deployed.version.enter(State::Draining, "draining", None));
-        let deadline = Instant::now() + self.drain_timeout;
-        for deployed in &meant {
-            self.announce(&deployed.version);
-            let (registry, deployed) = (Arc::clone(self), Arc::clone(deployed));
-            let error = unloaded(&deployed.version.name, &deployed.version.version);
-            self.end_behind(async move { registry.end(&deployed, deadline, error).await });
-        }
-        !meant.is_empty()
-    }
-
-    /// End every version, after what waits and runs in them, or at `deadline`: what calls others before those.
-    pub async fn end_all(self: &Arc<Self>, deadline: Instant) {
-        let mut all = self.deployed();
-        all.append(&mut self.incoming.lock());
-        all.retain(|deployed| deployed.version.life.lock().state() != State::Unloaded);
-        for deployed in &all {
-            if deployed.version.enter(State::Draining, "draining", None) {
-                self.announce(&deployed.version);
-            }
-            deployed.version.close(shutting_down(), false);
-        }
-        while !all.is_empty() {
-            let mut ends = JoinSet::new();
-            for deployed in next_to_end(&mut all) {
-                let registry = Arc::clone(self);
-                ends.spawn(async move { registry.end(&deployed, deadline, shutting_down()).await });
-            }
-            while ends.join_next().await.is_some() {}
-        }
-        let mut behind = std::mem::take(&mut *self.endings.lock());
-        while behind.join_next().await.is_some() {}
-    }
-
     fn version(&self, serial: u64, spec: VersionSpec) -> Arc<Version> {
         Version::new(serial, spec, Arc::clone(&self.metrics), Arc::clone(&self.history), self.expose_errors)
-    }
-
-    fn end_behind(&self, end: impl Future<Output = ()> + Send + 'static) {
-        let mut endings = self.endings.lock();
-        while endings.try_join_next().is_some() {}
-        endings.spawn(end);
-    }
-
-    async fn end(&self, deployed: &Deployed, deadline: Instant, error: Error) {
-        let version = &deployed.version;
-        version.close(error.clone(), false);
-        let _ = tokio::time::timeout_at(deadline, version.drained()).await;
-        version.close(error, true);
-        deployed.stop.send_replace(true);
-        let crew = deployed.crew.lock().take();
-        if let Some(mut crew) = crew {
-            while crew.join_next().await.is_some() {}
-        }
-        if version.enter(State::Unloaded, "unloaded", None) {
-            self.announce(version);
-        }
     }
 
     fn deployed(&self) -> Vec<Arc<Deployed>> {
@@ -408,115 +337,5 @@ impl Observer for Registry {
             self.end_behind(async move { replace(&over, drain_timeout).await });
         }
         self.announce(version);
-    }
-}
-
-/// End a version that another one took over from, or that failed to take over: quietly, its name lives on.
-async fn replace(over: &Deployed, drain_timeout: Duration) {
-    let version = &over.version;
-    // A request that looked up its version just before the routes changed may not have reached it yet.
-    tokio::time::sleep(LATECOMERS).await;
-    let _ = tokio::time::timeout(drain_timeout, version.drained()).await;
-    version.close(not_ready(&version.name, "was replaced"), true);
-    over.stop.send_replace(true);
-    let crew = over.crew.lock().take();
-    if let Some(mut crew) = crew {
-        while crew.join_next().await.is_some() {}
-    }
-}
-
-/// Those of `all` that none of the others calls; where they call each other in a circle, all.
-fn next_to_end(all: &mut Vec<Arc<Deployed>>) -> Vec<Arc<Deployed>> {
-    let used: BTreeSet<_> = all.iter().flat_map(|deployed| deployed.version.spec.uses.clone()).collect();
-    let is_used = |deployed: &Arc<Deployed>| {
-        let own = &deployed.version.name;
-        used.iter().any(|name| **name == **own || name.strip_prefix(&**own).is_some_and(|rest| rest.starts_with('.')))
-    };
-    let free: Vec<_> = all.extract_if(.., |deployed| !is_used(deployed)).collect();
-    if free.is_empty() { std::mem::take(all) } else { free }
-}
-
-/// The services among what new requests get, by name.
-fn services_of(routes: &BTreeMap<String, Routes>) -> Vec<Arc<Version>> {
-    let chosen = routes.values().map(|routes| &routes.chosen.version);
-    chosen.filter(|version| version.spec.service.is_some()).cloned().collect()
-}
-
-/// The routes of a model, or of the service of `<service>.<method>` with the method.
-fn lookup<'r, 'm>(
-    routes: &'r BTreeMap<String, Routes>,
-    model: &'m str,
-) -> Result<(&'r Routes, Option<&'m str>), Error> {
-    if let Some(found) = routes.get(model) {
-        return Ok((found, None));
-    }
-    let split = model.rsplit_once('.');
-    let of_service = split.and_then(|(service, method)| Some((routes.get(service)?, Some(method))));
-    of_service.filter(|(routes, method)| routes.chosen.named(*method).is_some()).ok_or_else(|| unknown(model))
-}
-
-fn unknown(model: &str) -> Error {
-    let text =
-        format!("no model {:?}; the repository index or `samovar models list` shows those there are", echo(model));
-    Error::new(Code::UnknownModel, text)
-}
-
-/// What requests are answered that the end of the engine cuts off.
-fn shutting_down() -> Error {
-    Error::new(Code::ShuttingDown, "the engine has shut down before this request ended; send it to another one")
-        .retry_after(1)
-}
-
-impl Routes {
-    /// Choose the version for requests that name none; true if it is another one than before.
-    fn choose(&mut self) -> bool {
-        let rank = |deployed: &&Arc<Deployed>| {
-            let state = deployed.version.life.lock().state();
-            let serves = match state {
-                State::Ready | State::Degraded => 2,
-                State::Loading => 1, // it says so, until it takes over from older versions
-                State::Draining | State::Unloaded | State::Failed => 0,
-            };
-            let number = deployed.version.version.parse::<u64>().ok();
-            (serves, number, &*deployed.version.version == "default", deployed.version.serial)
-        };
-        let Some(best) = self.versions.values().max_by_key(rank).cloned() else { return false };
-        let is_new = !Arc::ptr_eq(&best, &self.chosen);
-        self.chosen = best;
-        is_new
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deployed(serial: u64, version: &str, state: State) -> Arc<Deployed> {
-        let spec = VersionSpec::undescribed("m".into(), version.into());
-        let version = Version::new(serial, spec, Arc::default(), Arc::default(), ExposeErrors::Id);
-        version.enter(state, "", None);
-        Arc::new(Deployed::new(version, watch::channel(false).0))
-    }
-
-    #[tokio::test]
-    async fn a_request_without_a_version_gets_the_best_that_serves() {
-        use State::{Degraded, Failed, Loading, Ready, Unloaded};
-        for (versions, wanted) in [
-            (&[("1", Ready), ("2", Ready), ("10", Degraded)][..], "10"),
-            (&[("1", Ready), ("2", Loading)], "1"),
-            (&[("1", Ready), ("2", Failed), ("3", Unloaded)], "1"),
-            (&[("1", Failed), ("2", Loading)], "2"),
-            (&[("a", Ready), ("default", Ready), ("b", Ready)], "default"),
-            (&[("b", Ready), ("a", Ready)], "a"),
-            (&[("a", Ready), ("default", Ready), ("1", Ready)], "1"),
-        ] {
-            let all: Vec<_> =
-                versions.iter().zip(1..).map(|((name, state), serial)| deployed(serial, name, *state)).collect();
-            let named = |deployed: &Arc<Deployed>| (deployed.version.version.to_string(), Arc::clone(deployed));
-            let mut routes = Routes { versions: all.iter().map(named).collect(), chosen: Arc::clone(&all[0]) };
-            assert_eq!(routes.choose(), *all[0].version.version != *wanted);
-            assert_eq!(&*routes.chosen.version.version, wanted);
-            assert!(!routes.choose());
-        }
     }
 }
