@@ -184,6 +184,12 @@ impl VersionSpec {
         self.runtime != UNDESCRIBED
     }
 
+    /// What messages call it: `model "stn"`, `service "plates"`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("{} {:?}", if self.service.is_some() { "service" } else { "model" }, self.name)
+    }
+
     /// True if its calls may wait for answers of other models, or for clients: its workers' threads read everything.
     #[must_use]
     pub fn is_relayed(&self) -> bool {

@@ -96,7 +96,7 @@ pub(super) async fn replace(over: &Deployed, drain_timeout: Duration) {
     // A request that looked up its version just before the routes changed may not have reached it yet.
     tokio::time::sleep(LATECOMERS).await;
     let _ = tokio::time::timeout(drain_timeout, version.drained()).await;
-    version.close(not_ready(&version.name, "was replaced"), true);
+    version.close(not_ready(&version.spec, "was replaced"), true);
     over.stop.send_replace(true);
     let crew = over.crew.lock().take();
     if let Some(mut crew) = crew {

@@ -132,7 +132,7 @@ impl Registry {
         version.ready()?;
         for name in version.spec.uses.iter().filter(|_| depth > 0) {
             self.ready_below(&self.find(name, None)?, depth - 1).map_err(|mut error| {
-                error.message = format!("model {:?} calls {name:?}: {}", version.name, error.message);
+                error.message = format!("{} calls {name:?}: {}", version.spec.title(), error.message);
                 error
             })?;
         }
@@ -240,7 +240,7 @@ impl Registry {
     pub fn declare_failed(self: &Arc<Self>, spec: VersionSpec, cause: Cause) {
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
         let version = self.version(serial, spec);
-        let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
+        let text = format!("{} has failed: {}; {}", version.spec.title(), cause.message, cause.next_step);
         version.close(Error::new(Code::ModelFailed, text), true);
         let message = cause.message.clone();
         version.enter(State::Failed, &message, Some(cause));

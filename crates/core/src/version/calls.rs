@@ -100,7 +100,7 @@ impl Version {
             tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {error}");
             let answer = Error::new(
                 Code::Internal,
-                format!("a call of model {:?} could not be sent; the log tells why", self.name),
+                format!("a call of {} could not be sent; the log tells why", self.spec.title()),
             );
             let actions = {
                 let mut core = self.core.lock();
@@ -219,11 +219,11 @@ impl Version {
     /// The error for a failure in user code; the whole text goes to the log.
     pub(super) fn explain(&self, items: &[Item<Part>], failure: &Failure) -> Error {
         if failure.kind() == failure::Kind::Output {
-            return Error::new(Code::BadModelOutput, format!("model {:?}: {}", self.name, failure.message));
+            return Error::new(Code::BadModelOutput, format!("{}: {}", self.spec.title(), failure.message));
         }
         if failure.kind() == failure::Kind::Input {
             // As below: it may quote any amount of the input.
-            let text = format!("model {:?}: {}", self.name, excerpt(&failure.message, ECHO_BYTES));
+            let text = format!("{}: {}", self.spec.title(), excerpt(&failure.message, ECHO_BYTES));
             return Error::new(Code::InvalidInput, text);
         }
         if let Some(code) = Code::from_slug(&failure.code) {
@@ -240,9 +240,9 @@ impl Version {
         );
         let text = match self.expose_errors {
             // It may quote any amount of the input; the log has the whole.
-            ExposeErrors::Message => format!("model {:?} raised {}", self.name, excerpt(&told(failure), ECHO_BYTES)),
+            ExposeErrors::Message => format!("{} raised {}", self.spec.title(), excerpt(&told(failure), ECHO_BYTES)),
             ExposeErrors::Id => {
-                format!("model {:?} raised an exception; the log has it under the id of this request", self.name)
+                format!("{} raised an exception; the log has it under the id of this request", self.spec.title())
             }
         };
         Error::new(Code::ModelError, text)

@@ -48,15 +48,15 @@ impl Version {
         self.metrics.retries.inc_by(lost.rerun as u64);
         for item in lost.lost {
             let text = format!(
-                "the worker of model {:?} died while it ran this request, which may not run twice; \
+                "the worker of {} died while it ran this request, which may not run twice; \
                  send it again if running it twice does no harm",
-                self.name
+                self.spec.title()
             );
             item.request.pending.fail(Error::new(Code::WorkerLost, text));
         }
         for item in lost.poison {
             let text =
-                format!("the worker of model {:?} died each time it ran this request; look at its input", self.name);
+                format!("the worker of {} died each time it ran this request; look at its input", self.spec.title());
             item.request.pending.fail(Error::new(Code::PoisonItem, text));
         }
         self.perform(actions);

@@ -6,6 +6,7 @@ use super::waiter::Waiter;
 use super::{Core, Running, Version};
 use crate::admission::{Admitted, admit};
 use crate::clock::now;
+use crate::config::VersionSpec;
 use crate::error::{Code, Error};
 use crate::outlet::Outlet;
 use crate::pending::{Part, Pending};
@@ -77,8 +78,8 @@ impl Version {
             return Ok(parts as usize);
         }
         let text = format!(
-            "the request makes {parts} items, the queue of model {:?} holds {limit}; send fewer rows",
-            self.name
+            "the request makes {parts} items, the queue of {} holds {limit}; send fewer rows",
+            self.spec.title()
         );
         Err(Error::new(Code::InvalidInput, text))
     }
@@ -88,7 +89,7 @@ impl Version {
         match &core.closed {
             Some(_) if is_admitted && !core.is_final => Ok(()),
             Some(error) => Err(error.clone()),
-            None if core.is_loading => Err(not_ready(&self.name, "is still loading")),
+            None if core.is_loading => Err(not_ready(&self.spec, "is still loading")),
             None => Ok(()),
         }
     }
@@ -100,8 +101,8 @@ impl Version {
         }
         self.all_metrics.rejected.with_label_values(&[&*self.name, &*self.version, "queue_full"]).inc();
         let text = format!(
-            "the queue of model {:?} is full ({} items, {} bytes); try again later",
-            self.name,
+            "the queue of {} is full ({} items, {} bytes); try again later",
+            self.spec.title(),
             core.scheduler.waiting(),
             core.scheduler.waiting_bytes()
         );
@@ -136,6 +137,6 @@ pub fn unloaded(model: &str, version: &str) -> Error {
 
 /// What a request is answered while its version cannot take it.
 #[must_use]
-pub fn not_ready(model: &str, state: &str) -> Error {
-    Error::new(Code::NotReady, format!("model {model:?} {state}; try again later")).retry_after(1)
+pub fn not_ready(spec: &VersionSpec, state: &str) -> Error {
+    Error::new(Code::NotReady, format!("{} {state}; try again later", spec.title())).retry_after(1)
 }

@@ -182,7 +182,7 @@ impl Version {
     pub fn ready(self: &Arc<Self>) -> Result<(), Error> {
         let runner = self.runner();
         runner.check_open(&runner.core.lock(), false)?;
-        if self.life.lock().is_ready() { Ok(()) } else { Err(not_ready(&self.name, "is restarting")) }
+        if self.life.lock().is_ready() { Ok(()) } else { Err(not_ready(&self.spec, "is restarting")) }
     }
 
     /// True if an instance can take calls.

@@ -60,7 +60,7 @@ impl Version {
         let stage = if expired.call.is_some() { "running" } else { "queue" };
         let limit = if now() >= pending.accepted.deadline { "deadline" } else { "queue timeout" };
         let place = if expired.call.is_some() { "ran" } else { "waited for a free instance" };
-        let text = format!("the {limit} passed while the request {place} in model {:?}; allow more time", self.name);
+        let text = format!("the {limit} passed while the request {place} in {}; allow more time", self.spec.title());
         if pending.fail(Error::new(Code::DeadlineExceeded, text)) {
             self.all_metrics.expired.with_label_values(&[&*self.name, &*self.version, stage]).inc();
         }

@@ -198,7 +198,7 @@ impl Crew {
     fn timeout(&self, index: usize, worker: &Worker) -> Cause {
         let limit = self.version.spec.options.load_timeout_s;
         Cause {
-            message: format!("instance {index} of model {:?} did not load within {limit} s", self.version.name),
+            message: format!("instance {index} of {} did not load within {limit} s", self.version.spec.title()),
             exception: None,
             traceback: String::new(),
             signal: None,
@@ -213,7 +213,7 @@ impl Crew {
             None => format!("ended by {}", exit.status),
         };
         Cause {
-            message: format!("the worker of instance {index} of model {:?} {what} {when}", self.version.name),
+            message: format!("the worker of instance {index} of {} {what} {when}", self.version.spec.title()),
             exception: None,
             traceback: String::new(),
             signal: Some(exit.status.clone()),
@@ -248,7 +248,7 @@ impl Crew {
             version.note(&cause.message);
             return None;
         }
-        let text = format!("model {:?} has failed: {}; {}", version.name, cause.message, cause.next_step);
+        let text = format!("{} has failed: {}; {}", version.spec.title(), cause.message, cause.next_step);
         tracing::error!(
             model = %version.name, version = %version.version, exception = cause.exception, signal = cause.signal,
             traceback = cause.traceback,
