@@ -132,6 +132,9 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     request_id = request_id_of(request.scope)
     fault = fault_of(error, "", request_id, expose=False)
-    text = {404: f"nothing is served at {request.scope['path'][:256]!r}"}.get(fault.status, fault.text)
-    fault = replace(fault, text=text)
+    texts = {
+        404: f"nothing is served at {request.scope['path'][:256]!r}",
+        405: f"{request.method} is not allowed here; want {fault.headers.get('Allow', 'another method')}",
+    }
+    fault = replace(fault, text=texts.get(fault.status, fault.text))
     return Response(fault.body(request_id), fault.status, fault.headers, "application/json")

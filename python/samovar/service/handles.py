@@ -110,6 +110,16 @@ class Whole(Coroutine[Any, Any, Any]):
             f'step {self._model}.predict was not awaited when its "{name}" was asked for; await it first'
         )
 
+    def __getitem__(self, _: Any) -> NoReturn:
+        raise self._unawaited()
+
+    def __iter__(self) -> NoReturn:
+        raise self._unawaited()
+
+    def _unawaited(self) -> TypeError:
+        self.close()  # else Python warns, at some later moment, that nobody awaited it
+        return TypeError(f"step {self._model}.predict was not awaited when its elements were asked for; await it first")
+
 
 class Parts(AsyncIterator[Any]):
     """A call whose parts come one by one; the call ends with the loop over them, also where that is left early."""

@@ -1,7 +1,8 @@
 """Methods that are no coroutines run in threads, with the context of their request."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,20 @@ class Threads:
         self._limiter = anyio.CapacityLimiter(count)
 
     async def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function in a thread; a cancelled request waits for its end, and learns nothing of it."""
-        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
+        """Call a function in a thread; a cancelled request waits for its end, and learns nothing of it.
+
+        One that is cancelled while it waits for a thread does not begin.
+        """
+        work = _Work(partial(function, *args, **kwargs))
+        # A task of its own: the request is cancelled by its task, which anyio's shields do not cover.
+        thread = asyncio.create_task(to_thread.run_sync(work, limiter=self._limiter))
+        try:
+            return await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            if not work.has_begun:
+                thread.cancel()
+            await _end_of(thread)
+            raise
 
     @asynccontextmanager
     async def iterate(self, generator: Generator[Any, None, None]) -> AsyncIterator[AsyncGenerator[Any, None]]:
@@ -36,3 +49,22 @@ class Threads:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.run(generator.close)
+
+
+class _Work:
+    """A function, and whether a thread has begun with it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self.has_begun = False
+
+    def __call__(self) -> Any:
+        self.has_begun = True
+        return self._function()
+
+
+async def _end_of(thread: "asyncio.Task[Any]") -> None:
+    with anyio.CancelScope(shield=True):
+        while not thread.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([thread])

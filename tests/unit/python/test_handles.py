@@ -299,6 +299,8 @@ MISUSES: dict[str, tuple[Any, str]] = {
         'step double.predict: input "x" of model "double" is Whole, which was not awaited; await it first',
     ),
     "attribute": (shape_of, 'step double.predict was not awaited when its "shape" was asked for'),
+    "element": (lambda h: h.predict(X)[0], "step double.predict was not awaited when its elements were asked for"),
+    "elements": (lambda h: list(h.predict(X)), "step double.predict was not awaited when its elements were asked for"),
     "no stream": (
         lambda h: asyncio.run(iterated(h.predict(X))),
         "step double.predict does not stream; await it; only a predict that yields has parts",
@@ -309,7 +311,7 @@ MISUSES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("misuse", "message"), MISUSES.values(), ids=MISUSES)
 def test_misuse_is_told_with_its_cure(misuse: Any, message: str) -> None:
     user, caller = engine()
-    with pytest.raises((InputError, TargetError, AttributeError)) as caught:
+    with pytest.raises((InputError, TargetError, AttributeError, TypeError)) as caught:
         misuse(user.h)
     assert str(caught.value).startswith(message)
     assert caller.begun == []
