@@ -163,15 +163,34 @@ class Wire:
 
     def answer(self, *, head_only: bool = False) -> Answer:
         """The next answer; one of HEAD has no body whatever its headers say. Fails at the end of the stream."""
+        status, headers = self.head()
+        if head_only or status == 100:
+            return Answer(status, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, b"".join(iter(self.chunk, b"")))
+        return Answer(status, headers, self.read(int(headers.get("content-length", "0"))))
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Status and headers of the next answer, whose body is still to be read."""
         first = self._reader.readline()
         assert first.startswith(b"HTTP/1."), f"no answer but {first!r}"
         headers = {}
         while line := self._reader.readline().strip():
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        status = int(first.split()[1])
-        length = 0 if head_only or status == 100 else int(headers.get("content-length", "0"))
-        return Answer(status, headers, self._reader.read(length))
+        return int(first.split()[1]), headers
+
+    def read(self, count: int) -> bytes:
+        """So many bytes of a body, or those before the end of the stream."""
+        return self._reader.read(count)
+
+    def chunk(self) -> bytes:
+        """The next chunk of a body, b"" at its end. Raises EOFError where the body breaks off."""
+        size = self._reader.readline()
+        data = self._reader.read(int(size, 16)) if size else b""
+        if not size or self._reader.readline() != b"\r\n":
+            raise EOFError(f"the body broke off after {data[-100:]!r}")
+        return data
 
     def ended(self) -> bool:
         """Wait for the next byte or the end; whether it is the end."""

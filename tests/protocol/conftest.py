@@ -5,6 +5,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,32 @@ from protocol.gates import Begin, Gated
 from serving import APPS, Serve, Served, Start
 
 TARGETS = ("echo.py", "sum.py", "nobatch.py", "raising.py", "wrong.py", "forms.py")
+SERVICES = ("typed.py", "mounted.py")
 ECHOES = {"Fp32": "FLOAT", "Fp64": "DOUBLE", "Int8": "INT8", "Uint8": "UINT8", "Bool": "BOOL", "Bytes": "STRING"}
 
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
     """An engine with the models of TARGETS per transport. No question may cost a worker its life."""
+    with kept(TARGETS, tmp_path_factory) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def service_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """The same with the services of SERVICES."""
+    with kept(SERVICES, tmp_path_factory) as engine:
+        yield engine
+
+
+@contextmanager
+def kept(targets: Sequence[str], folders: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """An engine per transport, started when it is first asked for."""
     started: dict[str, tuple[Served, list[int]]] = {}
 
     def engine(transport: str) -> Served:
         if transport not in started:
-            served = start(TARGETS, tmp_path_factory.mktemp("engine"), transport)
+            served = start(targets, folders.mktemp("engine"), transport)
             started[transport] = served, sorted(served.workers())
         return started[transport][0]
 
@@ -98,6 +114,18 @@ def everywhere(request: pytest.FixtureRequest, engines: Callable[[str], Served])
 def shared(engines: Callable[[str], Served]) -> Served:
     """The same over shared memory alone, for what has nothing to do with transports."""
     return engines("shm")
+
+
+@pytest.fixture(params=["shm", "inline"])
+def services(request: pytest.FixtureRequest, service_engines: Callable[[str], Served]) -> Served:
+    """The engine with the services of SERVICES, over each transport."""
+    return service_engines(request.param)
+
+
+@pytest.fixture
+def service(service_engines: Callable[[str], Served]) -> Served:
+    """The same over shared memory alone."""
+    return service_engines("shm")
 
 
 @pytest.fixture
