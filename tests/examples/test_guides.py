@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 
 import models
+from guides import GUIDES, Reader, block, needs_curl
 from serving import Serve
 
-GUIDES = Path(__file__).parent.parent.parent / "docs" / "guides"
 
-
-def block(page: str, language: str, index: int = 0) -> str:
-    """A fenced block of a guide."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", (GUIDES / page).read_text(), re.DOTALL | re.MULTILINE)
-    return blocks[index]
+@needs_curl
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", ["services.md", "composition.md", "streaming.md"])
+def test_what_the_guide_says_happens(page: str, reader: Reader) -> None:
+    reader.read(GUIDES / page)
 
 
 def test_the_model_of_the_guide_is_served_with_the_settings_of_the_guide(serve: Serve, tmp_path: Path) -> None:
     file, settings = tmp_path / "classifier.py", tmp_path / "settings.toml"
-    file.write_text(block("python-models.md", "python"))
-    settings.write_text(block("python-models.md", "toml"))
+    file.write_text(block(GUIDES / "python-models.md", "python"))
+    settings.write_text(block(GUIDES / "python-models.md", "toml"))
     served = serve(str(file), options=["--config", str(settings)])
     pixels, top = np.ones((2, 3, 24, 94), np.float32), np.array([7, 8], np.int64)
     answer = served.http.infer("classifier", {"pixels": pixels, "top": top}).arrays()
@@ -36,7 +36,7 @@ def test_the_model_of_the_guide_is_served_with_the_settings_of_the_guide(serve: 
 
 def test_the_file_of_the_guide_is_served_and_answers_what_the_guide_says(serve: Serve, tmp_path: Path) -> None:
     file = models.scale(tmp_path / "double.onnx")
-    page = block("serving-files.md", "")
+    page = block(GUIDES / "serving-files.md", "")
     request = re.search(r"-d '(.*)'", page)
     assert request is not None
     served = serve(str(file))
@@ -47,7 +47,7 @@ def test_the_file_of_the_guide_is_served_and_answers_what_the_guide_says(serve: 
 
 def test_the_settings_of_the_guide_fit_beside_the_file(serve: Serve, tmp_path: Path) -> None:
     file = models.echo(tmp_path / "double.onnx", shape=(None, None))
-    (tmp_path / "samovar.toml").write_text(block("serving-files.md", "toml"))
+    (tmp_path / "samovar.toml").write_text(block(GUIDES / "serving-files.md", "toml"))
     served = serve(str(file))
     assert served.http.get("/v2/models/double").json()["inputs"][0]["shape"] == [-1, 3]
     assert served.http.get("/v2/models/double/config").json()["max_batch_size"] == 32
@@ -57,5 +57,5 @@ def test_the_model_of_the_guide_runs_without_an_engine(tmp_path: Path, monkeypat
     models.scale(tmp_path / "double.onnx")
     monkeypatch.chdir(tmp_path)
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        exec(block("serving-files.md", "python"), {})
+        exec(block(GUIDES / "serving-files.md", "python"), {})
     assert output.getvalue().endswith("[[2. 4. 6.]]\n")
