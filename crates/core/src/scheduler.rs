@@ -302,15 +302,15 @@ impl<R: Clone> Scheduler<R> {
         }
         let Some(running) = self.close(call) else { return Ended::Unknown };
         match outcome {
-            Outcome::NotStarted => {
+            Outcome::NotStarted if !running.has_streamed => {
                 self.return_to_queue(&running.items);
                 Ended::Again
             }
-            Outcome::Raised if running.items.len() > 1 => {
+            Outcome::Raised if running.items.len() > 1 && !running.has_streamed => {
                 self.bisect(&running.items);
                 Ended::Again
             }
-            Outcome::Finished | Outcome::Raised => {
+            Outcome::Finished | Outcome::Raised | Outcome::NotStarted => {
                 running.items.iter().for_each(|item| {
                     self.forget(item.id);
                 });
