@@ -267,6 +267,12 @@ impl<R: Clone> Scheduler<R> {
         expired
     }
 
+    /// Does `instance` hold this call?
+    #[must_use]
+    pub fn holds(&self, instance: usize, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|running| running.instance == instance)
+    }
+
     /// A piece of the answer to a call has come from `instance`; its items, `None` for a call that is not known. From now
     /// on it does not run again.
     pub fn piece(&mut self, instance: usize, call: CallId) -> Option<Arc<[Item<R>]>> {

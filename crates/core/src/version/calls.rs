@@ -45,6 +45,10 @@ impl InstanceSink {
 }
 
 impl Sink for InstanceSink {
+    fn holds(&self, call: u64) -> bool {
+        self.version.core.lock().scheduler.holds(self.instance, call)
+    }
+
     fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame> {
         self.version.streamed(self.instance, call, piece)
     }

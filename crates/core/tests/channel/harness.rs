@@ -59,6 +59,10 @@ struct Recorder {
 }
 
 impl Sink for Recorder {
+    fn holds(&self, _call: u64) -> bool {
+        true
+    }
+
     fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame> {
         self.hear(Heard::Part(call, piece))
     }
