@@ -23,7 +23,7 @@ pub struct Outlet {
     place: Mutex<Option<(Weak<Link>, u64)>>,
     /// Pieces of the request's body that the worker takes now. Closed when nobody takes any more.
     upload: Semaphore,
-    /// Pieces of the request's body that were sent.
+    /// Pieces of the request's body that were sent; changes under the lock of `place`.
     uploaded: AtomicU32,
 }
 
@@ -46,10 +46,14 @@ impl Outlet {
         (outlet, receiver)
     }
 
-    /// It runs now, as `call` of `link`'s worker.
-    pub(crate) fn begin(&self, link: &Arc<Link>, call: u64) {
-        *self.place.lock() = Some((Arc::downgrade(link), call));
-        self.upload.add_permits(INITIAL_CREDIT as usize);
+    /// It runs now, as `call` of `link`'s worker. False if another worker was sent a piece of the body.
+    pub(crate) fn begin(&self, link: &Arc<Link>, call: u64) -> bool {
+        let mut place = self.place.lock();
+        let has_begun = place.replace((Arc::downgrade(link), call)).is_some();
+        if !has_begun {
+            self.upload.add_permits(INITIAL_CREDIT as usize);
+        }
+        !has_begun || self.uploaded.load(Ordering::Acquire) == 0
     }
 
     /// A piece has come from the worker; how many wait for the caller now.
@@ -80,11 +84,17 @@ impl Outlet {
     /// Send a piece of the request's body once the worker takes one.
     pub(crate) async fn upload(&self, data: Bytes, is_last: bool) -> Result<(), Gone> {
         self.upload.acquire().await.map_err(|_| Gone)?.forget();
-        let (link, call) = self.at().ok_or(Gone)?;
-        let sequence = self.uploaded.fetch_add(1, Ordering::AcqRel);
+        let (link, call, sequence) = self.next_piece().ok_or(Gone)?;
         let body = Gather { datatype: Datatype::Uint8, shape: vec![data.len() as u64], pieces: vec![data] };
         let tensors = if body.length() == 0 { &[] } else { std::slice::from_ref(&body) };
         link.part(OutPiece { call, sequence, names: &[], tensors }, is_last).map_err(|_| Gone)
+    }
+
+    /// Where the next piece of the body goes, and its number there.
+    fn next_piece(&self) -> Option<(Arc<Link>, u64, u32)> {
+        let place = self.place.lock();
+        let (link, call) = place.as_ref()?;
+        Some((link.upgrade()?, *call, self.uploaded.fetch_add(1, Ordering::AcqRel)))
     }
 
     fn at(&self) -> Option<(Arc<Link>, u64)> {

@@ -267,6 +267,12 @@ impl<R: Clone> Scheduler<R> {
         expired
     }
 
+    /// Does `instance` hold this call?
+    #[must_use]
+    pub fn holds(&self, instance: usize, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|running| running.instance == instance)
+    }
+
     /// A piece of the answer to a call has come from `instance`; its items, `None` for a call that is not known. From now
     /// on it does not run again.
     pub fn piece(&mut self, instance: usize, call: CallId) -> Option<Arc<[Item<R>]>> {
@@ -302,15 +308,15 @@ impl<R: Clone> Scheduler<R> {
         }
         let Some(running) = self.close(call) else { return Ended::Unknown };
         match outcome {
-            Outcome::NotStarted => {
+            Outcome::NotStarted if !running.has_streamed => {
                 self.return_to_queue(&running.items);
                 Ended::Again
             }
-            Outcome::Raised if running.items.len() > 1 => {
+            Outcome::Raised if running.items.len() > 1 && !running.has_streamed => {
                 self.bisect(&running.items);
                 Ended::Again
             }
-            Outcome::Finished | Outcome::Raised => {
+            Outcome::Finished | Outcome::Raised | Outcome::NotStarted => {
                 running.items.iter().for_each(|item| {
                     self.forget(item.id);
                 });

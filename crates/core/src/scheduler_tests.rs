@@ -11,6 +11,7 @@ enum Step {
     Submit { rows: u32, key: u64, ttl: u64, queue_ttl: u64, idempotent: bool },
     Advance(u64),
     End { which: usize, raises: bool },
+    Piece { which: usize, ttl: u64 },
     Cancel { which: usize },
     Kill { instance: usize },
     Revive { instance: usize },
@@ -24,6 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         3 => (1..20_u64).prop_map(Step::Advance),
         6 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(which, raises)| Step::End { which, raises }),
+        2 => (any::<usize>(), 1..60_u64).prop_map(|(which, ttl)| Step::Piece { which, ttl }),
         1 => any::<usize>().prop_map(|which| Step::Cancel { which }),
         1 => (0..INSTANCES).prop_map(|instance| Step::Kill { instance }),
         2 => (0..INSTANCES).prop_map(|instance| Step::Revive { instance }),
@@ -51,6 +53,8 @@ struct World {
     idempotent: HashMap<u64, bool>,
     answers: HashMap<u64, u32>,
     runs: HashMap<u64, u32>,
+    /// Requests whose callers have a piece.
+    streamed: HashSet<u64>,
     requests: u64,
 }
 
@@ -65,6 +69,7 @@ impl World {
             idempotent: HashMap::new(),
             answers: HashMap::new(),
             runs: HashMap::new(),
+            streamed: HashSet::new(),
             requests: 0,
         }
     }
@@ -113,13 +118,30 @@ impl World {
                 let runs = self.runs.entry(item.request).or_default();
                 *runs += 1;
                 assert!(*runs == 1 || self.idempotent[&item.request], "a non-idempotent item ran twice");
+                assert!(!self.streamed.contains(&item.request), "an item ran again after a piece of its answer");
             }
         }
     }
 
-    fn end(&mut self, which: usize, raises: bool) {
+    /// One of the calls that have begun.
+    fn claimed(&self, which: usize) -> Option<usize> {
         let claimed: Vec<_> = (0..self.calls.len()).filter(|at| self.calls[*at].is_claimed).collect();
-        let Some(at) = claimed.get(which % claimed.len().max(1)).copied() else { return };
+        claimed.get(which % claimed.len().max(1)).copied()
+    }
+
+    /// The answer to a call goes on: each of its items has until then for the next piece.
+    fn piece(&mut self, which: usize, ttl: u64) {
+        let Some(at) = self.claimed(which) else { return };
+        let (call, instance) = (self.calls[at].call, self.calls[at].instance);
+        assert!(self.scheduler.piece(1 - instance, call).is_none(), "a piece from an instance that does not run it");
+        for item in self.scheduler.piece(instance, call).expect("a call that runs").iter() {
+            self.streamed.insert(item.request);
+            self.scheduler.prolong(item.id, self.now + ttl);
+        }
+    }
+
+    fn end(&mut self, which: usize, raises: bool) {
+        let Some(at) = self.claimed(which) else { return };
         let call = self.calls.remove(at);
         let outcome = if raises { Outcome::Raised } else { Outcome::Finished };
         let live: Vec<_> = call.items.iter().filter(|item| !self.answers.contains_key(&item.request)).collect();
@@ -170,6 +192,7 @@ impl World {
             }
             Step::Advance(by) => self.now += by,
             Step::End { which, raises } => self.end(which, raises),
+            Step::Piece { which, ttl } => self.piece(which, ttl),
             Step::Cancel { which } => {
                 let request = which as u64 % self.requests.max(1);
                 if let Some(id) = self.item_ids.get(&request).copied()
@@ -283,6 +306,32 @@ fn an_expired_item_keeps_its_slot_accounted() {
     assert_eq!(scheduler.running(), 1);
     assert!(matches!(scheduler.end(assignment.instance, assignment.call, Outcome::Finished), Ended::Answer(..)));
     assert_eq!(scheduler.running(), 0);
+}
+
+#[test]
+fn a_piece_gives_its_item_more_time_and_rules_out_another_run() {
+    let mut scheduler = scheduler();
+    let item = scheduler.submit(1, arrival(0));
+    scheduler.prolong(item, 500);
+    assert_eq!(scheduler.next_wake(), 100, "it has not begun");
+    let Assignment { call, instance, .. } = scheduler.next(1).unwrap();
+    assert!(scheduler.piece(instance, call).is_some_and(|items| items[0].id == item));
+    scheduler.prolong(item, 500);
+    assert_eq!((scheduler.expire(499).len(), scheduler.next_wake()), (0, 500));
+    assert!(matches!(scheduler.end(instance, call, Outcome::NotStarted), Ended::Answer(..)));
+    scheduler.prolong(item, 900);
+    assert!(scheduler.live.is_empty() && scheduler.timers.is_empty());
+}
+
+#[test]
+fn a_death_after_a_piece_loses_the_item_however_often_it_may_run() {
+    let mut scheduler = scheduler();
+    scheduler.submit(1, arrival(0));
+    let Assignment { call, instance, .. } = scheduler.next(1).unwrap();
+    scheduler.piece(instance, call);
+    let lost = scheduler.instance_down(instance, |_| true);
+    assert_eq!((lost.lost.len(), lost.rerun, lost.is_charged_to_item), (1, 0, false));
+    assert!(scheduler.next(1).is_none() && scheduler.piece(instance, call).is_none());
 }
 
 #[test]

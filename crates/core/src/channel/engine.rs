@@ -60,6 +60,8 @@ pub struct StepFrame {
 
 /// Who is told what a worker does. An error is a bad frame: it ends the worker.
 pub trait Sink: Send + Sync + std::fmt::Debug {
+    /// Is this a call that the worker runs? What comes in pieces for another is not kept.
+    fn holds(&self, call: u64) -> bool;
     /// A piece of the answer to a call, in order; more may follow.
     fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame>;
     /// A call came back.
@@ -263,7 +265,7 @@ impl Link {
             }
             Kind::Release => self.transport.released(&self.outbox, descriptor),
             Kind::Credit => self.attached(descriptor.kind)?.0.credited(descriptor.call, descriptor.rows),
-            Kind::Cancel => {
+            Kind::Cancel if descriptor.call & STEP != 0 => {
                 self.attached(descriptor.kind)?.0.dropped(descriptor.call);
                 Ok(())
             }
@@ -320,12 +322,14 @@ impl Link {
             Message::Call(message) => sink.called(step(call, message, tensors)?),
             Message::Part(part) => {
                 let piece = Piece { head: part.http.map(ResponseHead::from_proto), tensors };
-                let news = self.inflows.lock().part(descriptor, piece)?;
+                let is_known = || sink.holds(call);
+                let news = self.inflows.lock().part(descriptor, piece, is_known)?;
                 self.tell(&**sink, call, news)
             }
             Message::End(message) => {
                 let end = self.end_frame(descriptor, message, tensors)?;
-                let news = self.inflows.lock().end(descriptor.sequence, end)?;
+                let is_known = || sink.holds(call);
+                let news = self.inflows.lock().end(descriptor.sequence, end, is_known)?;
                 self.tell(&**sink, call, news)
             }
         }

@@ -115,6 +115,10 @@ impl Whole {
 }
 
 impl Sink for Whole {
+    fn holds(&self, call: u64) -> bool {
+        (1..=OPEN_CALLS).contains(&call)
+    }
+
     fn part(&self, _call: u64, piece: Piece) -> Result<(), BadFrame> {
         Self::check(&piece.tensors)
     }

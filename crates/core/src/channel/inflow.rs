@@ -1,14 +1,12 @@
 //! Answers that come in pieces: put in order, and bounded by the credit that the worker was given.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::engine::EndFrame;
 use super::frame::{BadFrame, Descriptor, INITIAL_CREDIT, bad};
 use super::stream::Ordered;
 use crate::request::Piece;
-
-/// Far more than a worker has calls.
-const MAX_INFLOWS: usize = 1 << 17;
 
 /// Streams whose first piece has come and whose end has not been told.
 #[derive(Debug, Default)]
@@ -23,6 +21,12 @@ struct Inflow {
     end: Option<(EndFrame, bool)>,
 }
 
+impl Default for Inflow {
+    fn default() -> Self {
+        Self { pieces: Ordered::default(), credit: INITIAL_CREDIT, end: None }
+    }
+}
+
 /// What has become complete; an end comes with whether the worker has released its inputs.
 #[derive(Debug, Default)]
 pub(super) struct News {
@@ -31,17 +35,22 @@ pub(super) struct News {
 }
 
 impl Inflows {
-    fn of(&mut self, call: u64) -> &mut Inflow {
-        let fresh = || Inflow { pieces: Ordered::default(), credit: INITIAL_CREDIT, end: None };
-        self.0.entry(call).or_insert_with(fresh)
+    /// The stream of a call; a call that the worker does not run has none.
+    fn of(&mut self, call: u64, is_known: impl FnOnce() -> bool) -> Result<&mut Inflow, BadFrame> {
+        match self.0.entry(call) {
+            Entry::Vacant(_) if !is_known() => bad(format!("a PART of call {call}, which the worker does not hold")),
+            entry => Ok(entry.or_default()),
+        }
     }
 
     /// A PART has come.
-    pub(super) fn part(&mut self, descriptor: &Descriptor, piece: Piece) -> Result<News, BadFrame> {
-        if self.0.len() > MAX_INFLOWS {
-            return bad(format!("PARTs of more than {MAX_INFLOWS} calls"));
-        }
-        let inflow = self.of(descriptor.call);
+    pub(super) fn part(
+        &mut self,
+        descriptor: &Descriptor,
+        piece: Piece,
+        is_known: impl FnOnce() -> bool,
+    ) -> Result<News, BadFrame> {
+        let inflow = self.of(descriptor.call, is_known)?;
         let Some(credit) = inflow.credit.checked_sub(1) else {
             return bad(format!("a PART of call {} beyond its credit", descriptor.call));
         };
@@ -51,19 +60,24 @@ impl Inflows {
     }
 
     /// An END has come, after `parts` pieces.
-    pub(super) fn end(&mut self, parts: u32, end: (EndFrame, bool)) -> Result<News, BadFrame> {
+    pub(super) fn end(
+        &mut self,
+        parts: u32,
+        end: (EndFrame, bool),
+        is_known: impl FnOnce() -> bool,
+    ) -> Result<News, BadFrame> {
         let call = end.0.call;
         if parts == 0 && !self.0.contains_key(&call) {
             return Ok(News { pieces: Vec::new(), end: Some(end) });
         }
-        let inflow = self.of(call);
+        let inflow = self.of(call, is_known)?;
         inflow.pieces.end(parts)?;
         inflow.end = Some(end);
         Ok(self.news(call))
     }
 
     fn news(&mut self, call: u64) -> News {
-        let inflow = self.of(call);
+        let inflow = self.0.entry(call).or_default();
         let pieces = std::iter::from_fn(|| inflow.pieces.take()).collect();
         let end = if inflow.pieces.is_complete() { inflow.end.take() } else { None };
         if end.is_some() {

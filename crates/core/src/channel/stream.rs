@@ -38,7 +38,7 @@ impl<T> Ordered<T> {
 
     /// The stream has `total` pieces; a second end, or one before a piece that has come, is refused.
     pub fn end(&mut self, total: u32) -> Result<(), BadFrame> {
-        let last = self.early.last_key_value().map_or(self.next, |(sequence, _)| sequence + 1);
+        let last = self.early.last_key_value().map_or(self.next, |(sequence, _)| sequence.saturating_add(1));
         if self.total.is_some() || total < last {
             return bad(format!("the end of a stream after {total} pieces, of which {last} have come"));
         }
@@ -106,5 +106,12 @@ mod tests {
         assert!(stream.is_complete() && !stream.is_over());
         assert_eq!(std::iter::from_fn(|| stream.take()).collect::<String>(), "abc");
         assert!(stream.is_over());
+    }
+
+    #[test]
+    fn the_largest_number_is_one_like_others() {
+        let mut stream = Ordered::default();
+        stream.put(u32::MAX, ()).unwrap();
+        assert!(stream.end(0).is_err() && stream.take().is_none());
     }
 }

@@ -45,6 +45,10 @@ impl InstanceSink {
 }
 
 impl Sink for InstanceSink {
+    fn holds(&self, call: u64) -> bool {
+        self.version.core.lock().scheduler.holds(self.instance, call)
+    }
+
     fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame> {
         self.version.streamed(self.instance, call, piece)
     }
@@ -89,8 +93,11 @@ impl Version {
         for item in items.iter() {
             self.metrics.queue.observe(seconds(item.arrived, began));
         }
-        if let Some(outlet) = &items[0].request.pending.outlet {
-            outlet.begin(link, assignment.call);
+        if let Some(outlet) = &items[0].request.pending.outlet
+            && !outlet.begin(link, assignment.call)
+        {
+            let text = format!("a worker of {} died and took a part of this request's body along", self.spec.title());
+            return self.withdraw(assignment, &Error::new(Code::WorkerLost, text + "; send it again"));
         }
         let sent = gather(assignment).and_then(|call| link.call(call));
         let moment = now();
@@ -98,20 +105,22 @@ impl Version {
         items.iter().for_each(|item| item.request.pending.mark_sent(moment));
         if let Err(error) = sent {
             tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {error}");
-            let answer = Error::new(
-                Code::Internal,
-                format!("a call of {} could not be sent; the log tells why", self.spec.title()),
-            );
-            let actions = {
-                let mut core = self.core.lock();
-                core.scheduler.end(assignment.instance, assignment.call, Outcome::Finished);
-                self.dispatch(&mut core, now())
-            };
-            items.iter().for_each(|item| {
-                item.request.pending.fail(answer.clone());
-            });
-            self.perform(actions);
+            let text = format!("a call of {} could not be sent; the log tells why", self.spec.title());
+            self.withdraw(assignment, &Error::new(Code::Internal, text));
         }
+    }
+
+    /// Answer for a call that no worker has.
+    fn withdraw(self: &Arc<Self>, assignment: &Assignment<Part>, answer: &Error) {
+        let actions = {
+            let mut core = self.core.lock();
+            core.scheduler.end(assignment.instance, assignment.call, Outcome::Finished);
+            self.dispatch(&mut core, now())
+        };
+        assignment.items.iter().for_each(|item| {
+            item.request.pending.fail(answer.clone());
+        });
+        self.perform(actions);
     }
 
     /// A piece of the answer to a call came from an instance.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Version;
@@ -14,7 +15,7 @@ use crate::error::{Code, Error};
 use crate::metrics::seconds;
 use crate::pending::{Answer, Pending, join};
 use crate::request::Piece;
-use crate::tensor::{Tensor, byte_size};
+use crate::tensor::{Datatype, Tensor, TensorSpec};
 
 /// A stream that is joined for a caller who wants one answer may have so many bytes.
 const MAX_FOLDED_BYTES: usize = 128 << 20;
@@ -82,18 +83,19 @@ impl Running {
                 pieces.push(tensors);
             }
         }
-        if pieces.is_empty() { Ok(self.nothing()) } else { join(pieces) }
+        if pieces.is_empty() { self.nothing() } else { join(pieces) }
     }
 
-    /// The outputs of a stream without pieces: no element along the first axis.
-    fn nothing(&self) -> Vec<Tensor> {
-        let empty = |spec: &crate::tensor::TensorSpec| {
-            let shape: Vec<_> = spec.shape().iter().map(|dim| u64::try_from(*dim).unwrap_or(0)).collect();
-            let datatype = spec.datatype.unwrap_or(crate::tensor::Datatype::Fp32);
-            let bytes = byte_size(datatype, &shape).unwrap_or(0) as usize;
-            Tensor { datatype, shape, data: vec![0; bytes].into() }
+    /// The outputs of a stream without pieces: no element along the first axis. A scalar has none.
+    fn nothing(&self) -> Result<Vec<Tensor>, Error> {
+        let spec = &self.pending.accepted.spec;
+        let empty = |output: &TensorSpec| {
+            let mut shape: Vec<_> = output.shape().iter().map(|dim| u64::try_from(*dim).unwrap_or(0)).collect();
+            *shape.first_mut().ok_or_else(|| scalar_missing(&spec.name, &output.name))? = 0;
+            let datatype = output.datatype.unwrap_or(Datatype::Fp32);
+            Ok(Tensor { datatype, shape, data: Bytes::new() })
         };
-        self.pending.accepted.spec.outputs.iter().map(empty).collect()
+        spec.outputs.iter().map(empty).collect()
     }
 
     /// The next piece, the rest of the answer last; `None` when all has been taken.
@@ -162,6 +164,12 @@ impl Version {
         let is_stalled = untaken >= crate::channel::frame::INITIAL_CREDIT as usize;
         if is_stalled { NEVER } else { now().saturating_add(pending.accepted.timeout) }
     }
+}
+
+fn scalar_missing(model: &str, output: &str) -> Error {
+    let text =
+        format!("the stream of model {model:?} ended without a piece, and output {output:?} is one number; yield one");
+    Error::new(Code::BadModelOutput, text)
 }
 
 fn lost() -> Error {

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Running, Version};
 use crate::channel::engine::{Link, OutPiece, StepFrame};
-use crate::channel::frame::{BadFrame, INITIAL_CREDIT, bad};
+use crate::channel::frame::{BadFrame, INITIAL_CREDIT, STEP, bad};
 use crate::channel::proto::{Failure, failure};
 use crate::channel::transport::Gather;
 use crate::clock::{NEVER, Nanos, now};
@@ -18,8 +18,8 @@ use crate::queue::Item;
 use crate::request::{InferRequest, Origin, Piece};
 use crate::tensor::{NamedTensor, Tensor};
 
-/// CANCELs that are remembered because they overtook their CALL.
-const MAX_EARLY: usize = 1_024;
+/// CALLs, and CANCELs, that are remembered because others overtook them.
+const MAX_OVERTAKEN: usize = 1_024;
 
 /// Where other models are found.
 pub trait Directory: Send + Sync + std::fmt::Debug {
@@ -36,8 +36,30 @@ struct Table {
     open: HashMap<u64, Open>,
     /// The highest number that has come.
     last: u64,
+    /// Lower ones that have not.
+    missing: BTreeSet<u64>,
     /// Given up before they came.
     early: BTreeSet<u64>,
+}
+
+impl Table {
+    /// A CALL has come; it may have overtaken others, or they are not sent at all.
+    fn note(&mut self, number: u64) {
+        self.missing.remove(&number);
+        if number > self.last {
+            let oldest = number.saturating_sub(MAX_OVERTAKEN as u64).max(STEP | 1);
+            self.missing.extend(oldest.max(self.last + 1)..number);
+            self.last = number;
+        }
+        while self.missing.len() > MAX_OVERTAKEN {
+            self.missing.pop_first();
+        }
+    }
+
+    /// Is this a number whose CALL may still come?
+    fn may_come(&self, number: u64) -> bool {
+        number > self.last || self.missing.contains(&number)
+    }
 }
 
 #[derive(Debug)]
@@ -75,7 +97,7 @@ impl Steps {
             if table.open.contains_key(&number) {
                 return bad(format!("step {number} came twice"));
             }
-            table.last = table.last.max(number);
+            table.note(number);
             if table.early.remove(&number) {
                 return Ok(());
             }
@@ -103,7 +125,7 @@ impl Steps {
     /// The worker no longer waits for a step.
     pub(super) fn dropped(&self, step: u64) {
         let mut table = self.0.lock();
-        if table.open.remove(&step).is_none() && step > table.last && table.early.len() < MAX_EARLY {
+        if table.open.remove(&step).is_none() && table.may_come(step) && table.early.len() < MAX_OVERTAKEN {
             table.early.insert(step);
         }
     }
@@ -193,7 +215,7 @@ fn begin(step: StepFrame, caller: &Arc<Version>, instance: usize, directory: &dy
     let target = step.target;
     let parent = caller.parent(instance, target.parent)?;
     let version = directory.find(&target.model, Some(target.version.as_str()).filter(|name| !name.is_empty()))?;
-    if parent.origin.path.contains(&version.name) {
+    if parent.origin.path.iter().any(|name| version.is_run_by(name)) {
         let path = parent.origin.path.join(" -> ");
         let text = format!("the call {path} -> {} comes back to where it was; let it end before", version.name);
         return Err(Error::new(Code::CallCycle, text));
@@ -216,6 +238,13 @@ fn begin(step: StepFrame, caller: &Arc<Version>, instance: usize, directory: &dy
 }
 
 impl Version {
+    /// Does a call of this version wait for an instance that `name` has? A service's methods share theirs.
+    fn is_run_by(self: &Arc<Self>, name: &str) -> bool {
+        let runner = self.runner();
+        let is_method = |rest: &str| runner.spec.service.is_some() && rest.starts_with('.');
+        name == &*self.name || name.strip_prefix(&*runner.name).is_some_and(|rest| rest.is_empty() || is_method(rest))
+    }
+
     /// On whose behalf a worker calls: that of its call `number`, or its own where that is 0.
     fn parent(&self, instance: usize, number: u64) -> Result<Parent, Error> {
         if number == 0 {

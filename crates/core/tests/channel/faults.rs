@@ -52,14 +52,7 @@ async fn a_running_call_hears_that_it_was_cancelled(kind: TransportKind) {
     engine.link.call(bytes_call(2, "b")).unwrap();
     let (first, second) = (worker.next_call(), worker.next_call());
     engine.link.cancel(2);
-    // The answer to a question says that what was sent before it has been read.
-    let reader = worker.clone();
-    let answer = tokio::task::spawn_blocking(move || {
-        let (number, ..) = reader.next_ask();
-        reader.end.tell(number, true, String::new());
-    });
-    engine.link.ask("ping", String::new()).await.unwrap();
-    answer.await.unwrap();
+    read_all(&engine.link, &worker).await;
     let flags = [&first, &second].map(|call| call.state.is_cancelled());
     assert_eq!((flags, worker.end.take_news()), ([false, true], vec![2]));
     worker.echo(second);

@@ -59,6 +59,10 @@ struct Recorder {
 }
 
 impl Sink for Recorder {
+    fn holds(&self, _call: u64) -> bool {
+        true
+    }
+
     fn part(&self, call: u64, piece: Piece) -> Result<(), BadFrame> {
         self.hear(Heard::Part(call, piece))
     }
@@ -253,9 +257,16 @@ impl Worker {
 
 /// Both ends, with the model loaded.
 pub(crate) async fn pair(kind: TransportKind, signature: Signature) -> (Engine, Worker) {
-    let load = serde_json::json!({
-        "inputs": signature.inputs, "outputs": signature.outputs, "batch_axis": signature.batch_axis
-    });
+    loaded(kind, signature, false).await
+}
+
+/// Both ends of a worker whose thread reads everything: its model streams.
+pub(crate) async fn relayed(kind: TransportKind, signature: Signature) -> (Engine, Worker) {
+    loaded(kind, signature, true).await
+}
+
+async fn loaded(kind: TransportKind, signature: Signature, streams: bool) -> (Engine, Worker) {
+    let load = load_body(&signature, streams);
     let (engine, socket) = Engine::new(kind, signature);
     let worker = tokio::task::spawn_blocking(|| Worker::connect(socket)).await.unwrap();
     let loader = worker.clone();
@@ -264,9 +275,56 @@ pub(crate) async fn pair(kind: TransportKind, signature: Signature) -> (Engine, 
         assert_eq!(verb, "load");
         loader.end.tell(number, true, "{}".into());
     });
-    assert!(engine.link.ask("load", load.to_string()).await.unwrap().ok);
+    assert!(engine.link.ask("load", load).await.unwrap().ok);
     answer.await.unwrap();
     (engine, worker)
+}
+
+/// The body of the question that loads a model.
+pub(crate) fn load_body(signature: &Signature, streams: bool) -> String {
+    let Signature { inputs, outputs, batch_axis } = signature;
+    serde_json::json!({ "inputs": inputs, "outputs": outputs, "batch_axis": batch_axis, "streams": streams })
+        .to_string()
+}
+
+/// Wait until the worker has read what was sent to it; no call may be on its way.
+pub(crate) async fn read_all(link: &Link, worker: &Worker) {
+    let reader = worker.clone();
+    let answering = tokio::task::spawn_blocking(move || {
+        let (number, ..) = reader.next_ask();
+        reader.end.tell(number, true, String::new());
+        assert!(reader.end.poll().unwrap().is_none(), "nothing but a question was expected");
+    });
+    assert!(link.ask("ping", String::new()).await.unwrap().ok);
+    answering.await.unwrap();
+}
+
+/// Wait for what another thread is about to do.
+#[track_caller]
+pub(crate) fn until(mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LIMIT, "it never came true");
+        std::thread::yield_now();
+    }
+}
+
+/// Wait until no request memory is in use.
+pub(crate) async fn until_all_is_free(link: &Link) {
+    let began = Instant::now();
+    while link.request_bytes() > 0 {
+        assert!(began.elapsed() < LIMIT, "{} bytes are never released", link.request_bytes());
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Wait until the worker has heard that none of its answers is looked at any more.
+pub(crate) async fn until_answers_are_free(link: &Link, worker: &Worker) {
+    let began = Instant::now();
+    while worker.end.answer_bytes() > 0 {
+        assert!(began.elapsed() < LIMIT, "{} bytes are never given back", worker.end.answer_bytes());
+        read_all(link, worker).await;
+    }
 }
 
 /// Equal inputs and outputs, with a batch axis.
@@ -310,6 +368,11 @@ pub(crate) fn bytes_call(call: u64, data: impl Into<Bytes>) -> OutCall {
     let data = data.into();
     let signature = byte_signature();
     out_call(call, &signature, vec![gather(Datatype::Uint8, &[1, data.len() as u64], data)])
+}
+
+/// One row of UINT8.
+pub(crate) fn output(data: &[u8]) -> Output<'_> {
+    Output { datatype: Datatype::Uint8, shape: vec![1, data.len() as u64], data }
 }
 
 /// Any number of UINT8 per row.

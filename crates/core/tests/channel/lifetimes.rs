@@ -1,8 +1,5 @@
 //! Who may use which bytes, and until when.
 
-use std::time::Instant;
-
-use samovar_core::channel::engine::Link;
 use samovar_core::channel::proto::{self, failure};
 use samovar_core::channel::worker::Incoming;
 use samovar_core::config::TransportKind;
@@ -14,15 +11,6 @@ on_both_transports!(
     a_failed_call_may_keep_its_input_for_a_moment,
     an_answer_outlives_its_link,
 );
-
-/// Wait until no request memory is in use.
-async fn until_all_is_free(link: &Link) {
-    let began = Instant::now();
-    while link.request_bytes() > 0 {
-        assert!(began.elapsed() < LIMIT, "{} bytes are never released", link.request_bytes());
-        tokio::task::yield_now().await;
-    }
-}
 
 async fn a_kept_input_keeps_its_bytes_while_later_calls_run(kind: TransportKind) {
     let (mut engine, worker) = pair(kind, byte_signature()).await;

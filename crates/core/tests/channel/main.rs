@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod acts;
+mod bodies;
 mod calls;
 mod document;
 mod faults;
@@ -10,3 +11,4 @@ mod hostile_engine;
 mod hostile_worker;
 mod lifetimes;
 mod raw;
+mod streams;

@@ -50,13 +50,18 @@ impl Page {
 
     /// Push a descriptor in slot `position % 256`, as a writer that keeps no slot back.
     pub(crate) fn push(&self, descriptor: &[u8; DESCRIPTOR_BYTES], state: u32) {
+        self.push_quietly(descriptor, state);
+        self.wake_peer();
+    }
+
+    /// The same for a peer that is awake.
+    pub(crate) fn push_quietly(&self, descriptor: &[u8; DESCRIPTOR_BYTES], state: u32) {
         let position = self.get(self.base + PUSHED);
         let slot = position % 256;
         assert!(self.page.write(self.base + DESCRIPTORS + 64 * u64::from(slot), descriptor));
         self.set(self.base + STATES + 4 * u64::from(slot), state);
         self.set(self.base + ENTRIES + 4 * u64::from(slot), slot);
         self.set(self.base + PUSHED, position.wrapping_add(1));
-        self.wake_peer();
     }
 
     /// The descriptor at `position` of the ring that the peer writes.
@@ -98,6 +103,14 @@ impl RawWorker {
 
     pub(crate) fn send(&self, kind: Kind, message: &impl Message) {
         let _ = socket::send(&self.socket, &Outgoing::new(Descriptor::new(kind, 0), message));
+    }
+
+    /// Send a descriptor that says everything, the way that this transport has for it.
+    pub(crate) fn say(&self, descriptor: &Descriptor) {
+        match &self.page {
+            Some(page) => page.push(&descriptor.encode(), 0),
+            None => drop(socket::send(&self.socket, &Outgoing::bare(*descriptor))),
+        }
     }
 
     /// Ask for answer memory and read frames until it is there.
@@ -156,5 +169,9 @@ impl RawEngine {
 
     pub(crate) fn send(&self, kind: Kind, call: u64, message: &impl Message) {
         let _ = socket::send(&self.socket, &Outgoing::new(Descriptor::new(kind, call), message));
+    }
+
+    pub(crate) fn send_bare(&self, descriptor: &Descriptor) {
+        let _ = socket::send(&self.socket, &Outgoing::bare(*descriptor));
     }
 }

@@ -65,9 +65,10 @@ struct State {
 /// A segment that the worker writes.
 #[derive(Debug)]
 struct Answers {
-    mapping: Arc<Mapping>,
-    /// Large tensors in it pass to other workers by reference.
+    /// Large tensors in it pass to other workers by reference. Dropped first: another segment may then start where this
+    /// one did.
     _published: Published,
+    mapping: Arc<Mapping>,
 }
 
 #[derive(Debug)]
@@ -139,7 +140,7 @@ fn create_answers(size: u64) -> io::Result<(OwnedFd, Answers)> {
     let (descriptor, mapping) = create(size, Access::Everybody)?;
     let mapping = Arc::new(mapping);
     let published = publish(&mapping, &descriptor)?;
-    Ok((descriptor, Answers { mapping, _published: published }))
+    Ok((descriptor, Answers { _published: published, mapping }))
 }
 
 /// Make an eventfd readable.
@@ -172,14 +173,15 @@ impl State {
     /// Give a range of inputs back, and idle segments beyond what an idle channel keeps.
     fn free(&mut self, outbox: &Outbox, range: Range) {
         self.arena.release(range.segment, range.offset, range.generation);
-        if self.arena.used() > 0 || self.arena.size() <= RETAINED_BYTES {
+        if self.arena.used() > 0 {
             return;
         }
-        for segment in self.arena.trim() {
+        self.withdraw_dead(outbox);
+        let idle = if self.arena.size() > RETAINED_BYTES { self.arena.trim() } else { Vec::new() };
+        for segment in idle {
             self.requests.remove(&segment);
             withdraw(outbox, segment);
         }
-        self.withdraw_dead(outbox);
     }
 }
 

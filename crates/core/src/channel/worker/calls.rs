@@ -118,9 +118,8 @@ impl WorkerEnd {
         } else {
             message.tensors().iter().map(Reference::check).collect::<Result<Vec<_>, _>>()?
         };
-        // What the engine frees with this frame: from the metadata to the end of the last tensor in this segment.
-        let own = references.iter().filter_map(|r| r.place.filter(|own| own.0 == place.0).map(|own| own.2 + r.length));
-        let length = own.max().unwrap_or(place.2).saturating_sub(place.2);
+        // What goes back with this frame: the tensors in its range, and those that other workers lent for it.
+        let length = references.iter().map(|reference| reference.length).sum();
         let range = Range { segment: place.0, generation: place.1, offset: place.2, length };
         let end = Arc::downgrade(self);
         let owner = Arc::new(InputRange { end, call: descriptor.call, range, state: AtomicU8::new(state) });

@@ -30,6 +30,7 @@ use super::arena::Arena;
 use super::frame::{BadFrame, Descriptor, Kind};
 use super::ring::{Consumer, Direction, Producer};
 use super::segments::{Mapping, open};
+use super::shm::wake;
 use super::socket::{self, Outgoing};
 use super::transport::{Signature, decode};
 use super::{FEATURE_SHM, FORMAT_VERSION, proto};
@@ -284,6 +285,9 @@ impl WorkerEnd {
             if !watched.revents().is_empty() {
                 let _ = rustix::io::read(descriptor, &mut [0_u8; 8]);
             }
+        }
+        if count == 2 && self.is_relayed() {
+            wake(&self.work); // what was read may have been for the thread
         }
     }
 

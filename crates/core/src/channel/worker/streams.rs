@@ -94,7 +94,7 @@ impl CallState {
     pub(super) fn put_body(&self, sequence: u32, piece: Bytes, is_last: bool) -> Result<(), BadFrame> {
         let mut flow = self.flow.lock();
         flow.body.put(sequence, piece)?;
-        if is_last { flow.body.end(sequence + 1) } else { Ok(()) }
+        if is_last { flow.body.end(sequence.saturating_add(1)) } else { Ok(()) }
     }
 
     /// The body came with the call.

@@ -37,10 +37,22 @@ impl WorkerEnd {
 
     /// Deal with what has come, or wait for it.
     fn read_next(self: &Arc<Self>) -> io::Result<()> {
-        if self.is_relayed() {
-            self.relay()?;
+        if !self.is_relayed() {
+            return if self.await_frame()? { self.read_frame() } else { Ok(()) };
         }
-        if self.await_frame()? { self.read_frame() } else { Ok(()) }
+        self.relay()?;
+        if !self.await_frame()? {
+            return Ok(());
+        }
+        // What was pushed before the frame was sent comes before it: a CALL before the pieces of its body.
+        self.relay()?;
+        if self.has_frame() { self.read_frame() } else { Ok(()) }
+    }
+
+    /// False if the frame that was there has been read, by whoever needed memory that came behind it.
+    fn has_frame(&self) -> bool {
+        let mut watched = [PollFd::new(&self.socket, PollFlags::IN)];
+        matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
 
     /// Take one frame from the socket; only the thread does this.
