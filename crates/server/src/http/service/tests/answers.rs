@@ -20,7 +20,7 @@ async fn a_request_goes_on_as_it_is_and_an_answer_comes_back_so() {
         until(&mut stream, "body").await;
         stream.write_all(GET.as_bytes()).await.unwrap(); // the connection is kept
     }
-    assert!(door.plane.metrics_text().contains("code=\"ok\",door=\"http\",model=\"plates\",version=\"1\"} 2"));
+    assert!(door.plane.metrics_text().await.contains("code=\"ok\",door=\"http\",model=\"plates\",version=\"1\"} 2"));
 }
 
 #[tokio::test]
@@ -34,10 +34,10 @@ async fn pieces_come_in_order_and_at_once() {
         assert!(worker.send(piece).await);
         until(&mut stream, &format!("{:x}\r\n{piece}\r\n", piece.len())).await;
     }
-    assert!(!door.counted("ok"));
+    assert!(!door.counted("ok").await);
     worker.end();
     until(&mut stream, "0\r\n\r\n").await;
-    eventually(|| door.counted("ok")).await;
+    eventually(async || door.counted("ok").await).await;
     stream.write_all(GET.as_bytes()).await.unwrap();
     door.request().await;
 }
@@ -74,7 +74,7 @@ async fn a_broken_answer_can_be_told_from_a_whole_one() {
             assert!(head.contains("content-length") && ["", "one"].contains(&rest.as_str()), "{rest}");
         }
         let code = if break_off { "worker_lost" } else { "bad_model_output" };
-        eventually(|| door.counted(code)).await;
+        eventually(async || door.counted(code).await).await;
     }
 }
 
@@ -87,7 +87,7 @@ async fn an_error_before_the_head_is_the_engines() {
     assert!(head.starts_with("http/1.1 429") && head.contains("retry-after: 2"), "{head}");
     assert!(head.contains("x-request-id: seven"));
     until(&mut stream, r#"{"error":"full","code":"queue_full","id":"seven"}"#).await;
-    assert!(door.counted("queue_full"));
+    assert!(door.counted("queue_full").await);
     for status in [101, 0, 150] {
         stream.write_all(GET.as_bytes()).await.unwrap();
         door.request().await.1.end_with(status, &[], &[]);
@@ -102,7 +102,7 @@ async fn a_client_that_hangs_up_ends_the_exchange() {
     let (_, worker) = door.request().await;
     drop(stream);
     worker.gone().await; // before the head
-    eventually(|| door.counted("cancelled")).await;
+    eventually(async || door.counted("cancelled").await).await;
     let mut stream = door.send(GET).await;
     let (_, mut worker) = door.request().await;
     worker.begin(200, &[]);
@@ -110,8 +110,8 @@ async fn a_client_that_hangs_up_ends_the_exchange() {
     until(&mut stream, "one\r\n").await;
     drop(stream);
     worker.gone().await; // although the worker has nothing to send
-    eventually(|| {
-        door.plane.metrics_text().contains("code=\"cancelled\",door=\"http\",model=\"plates\",version=\"1\"} 2")
+    eventually(async || {
+        door.plane.metrics_text().await.contains("code=\"cancelled\",door=\"http\",model=\"plates\",version=\"1\"} 2")
     })
     .await;
 }
@@ -143,7 +143,7 @@ async fn a_client_that_does_not_read_holds_the_worker_and_is_cut() {
         taken += piece.len();
         assert!(taken < 64 << 20, "buffers have an end");
     }
-    eventually(|| door.counted("cancelled")).await;
+    eventually(async || door.counted("cancelled").await).await;
 }
 
 #[tokio::test]

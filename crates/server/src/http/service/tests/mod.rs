@@ -91,8 +91,11 @@ impl Running {
     }
 
     /// What the metrics count, as `code count`.
-    fn counted(&self, code: &str) -> bool {
-        self.plane.metrics_text().contains(&format!("code=\"{code}\",door=\"http\",model=\"plates\",version=\"1\"}} 1"))
+    async fn counted(&self, code: &str) -> bool {
+        self.plane
+            .metrics_text()
+            .await
+            .contains(&format!("code=\"{code}\",door=\"http\",model=\"plates\",version=\"1\"}} 1"))
     }
 }
 
@@ -117,8 +120,8 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// Wait until `is_so`; what is waited for is on its way.
-async fn eventually(is_so: impl Fn() -> bool) {
-    while !is_so() {
+async fn eventually(is_so: impl AsyncFn() -> bool) {
+    while !is_so().await {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

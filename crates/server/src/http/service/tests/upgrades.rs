@@ -25,7 +25,7 @@ async fn a_websocket_carries_bytes_both_ways() {
     }
     worker.end();
     assert_eq!(rest(&mut stream).await, "");
-    eventually(|| door.counted("ok")).await;
+    eventually(async || door.counted("ok").await).await;
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn the_end_of_a_websocket_reaches_the_service() {
     head(&mut stream).await;
     worker.break_off(Error::new(Code::WorkerLost, "gone")).await;
     assert_eq!(rest(&mut stream).await, "");
-    eventually(|| door.counted("worker_lost")).await;
+    eventually(async || door.counted("worker_lost").await).await;
 }
 
 #[tokio::test]
