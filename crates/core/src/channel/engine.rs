@@ -72,6 +72,10 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     fn called(&self, step: StepFrame) -> Result<(), BadFrame>;
     /// The worker no longer waits for a call of its own.
     fn dropped(&self, step: u64);
+    /// True if the worker's thread reads the ring at once, whatever runs.
+    fn is_relayed(&self) -> bool {
+        false
+    }
     /// Nobody waits for a call of the engine any more.
     fn abandoned(&self, call: u64);
     /// Nothing more comes from the worker.
@@ -156,10 +160,17 @@ impl Link {
 
     /// Tell the worker that nobody waits for a call any more.
     pub fn cancel(&self, call: u64) {
-        if let Some((sink, _)) = self.attached.get() {
+        let descriptor = Descriptor::new(Kind::Cancel, call);
+        let sink = self.attached.get().map(|(sink, _)| sink);
+        if sink.is_some_and(|sink| sink.is_relayed()) {
+            // In the ring, in front of the ends of its steps: what waits for one is to be cancelled, not to see it fail.
+            self.transport.send_bare(&self.outbox, &descriptor);
+        } else {
+            self.outbox.send(Outgoing::bare(descriptor));
+        }
+        if let Some(sink) = sink {
             sink.abandoned(call);
         }
-        self.outbox.send(Outgoing::bare(Descriptor::new(Kind::Cancel, call)));
     }
 
     /// Let the worker send one more piece of a call's answer.

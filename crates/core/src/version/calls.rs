@@ -14,7 +14,7 @@ use crate::clock::{NEVER, Nanos, now};
 use crate::config::ExposeErrors;
 use crate::demultiplex::{Split, check_outputs, rows_of, split_input};
 use crate::error::{Code, ECHO_BYTES, Error, excerpt};
-use crate::metrics::seconds;
+use crate::metrics::{VersionMetrics, seconds};
 use crate::pending::Part;
 use crate::queue::Item;
 use crate::request::Piece;
@@ -77,6 +77,10 @@ impl Sink for InstanceSink {
         self.steps.dropped(step);
     }
 
+    fn is_relayed(&self) -> bool {
+        self.version.spec.is_relayed()
+    }
+
     fn abandoned(&self, call: u64) {
         self.steps.abandon(call);
     }
@@ -90,8 +94,9 @@ impl Version {
     pub(super) fn send(self: &Arc<Self>, link: &Arc<Link>, assignment: &Assignment<Part>) {
         let began = now();
         let items = &assignment.items;
+        let metrics = self.meter(items);
         for item in items.iter() {
-            self.metrics.queue.observe(seconds(item.arrived, began));
+            metrics.queue.observe(seconds(item.arrived, began));
         }
         if let Some(outlet) = &items[0].request.pending.outlet
             && !outlet.begin(link, assignment.call)
@@ -101,13 +106,19 @@ impl Version {
         }
         let sent = gather(assignment).and_then(|call| link.call(call));
         let moment = now();
-        self.metrics.input.observe(seconds(began, moment));
+        metrics.input.observe(seconds(began, moment));
         items.iter().for_each(|item| item.request.pending.mark_sent(moment));
         if let Err(error) = sent {
             tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {error}");
             let text = format!("a call of {} could not be sent; the log tells why", self.spec.title());
             self.withdraw(assignment, &Error::new(Code::Internal, text));
         }
+    }
+
+    /// What a call counts under: this version, or the method of it that takes tensors.
+    fn meter(&self, items: &[Item<Part>]) -> &VersionMetrics {
+        let method = &items[0].request.pending.accepted.method;
+        self.meters.get().and_then(|meters| meters.get(method)).unwrap_or(&self.metrics)
     }
 
     /// Answer for a call that no worker has.
@@ -181,21 +192,22 @@ impl Version {
 
     pub(super) fn answer(&self, items: &[Item<Part>], assigned: Nanos, received: Nanos, frame: EndFrame) {
         let rows = rows_of(items);
-        self.metrics.batches.inc();
-        self.metrics.items.inc_by(rows);
-        self.metrics.batch_size.observe(rows as f64);
+        let metrics = self.meter(items);
+        metrics.batches.inc();
+        metrics.items.inc_by(rows);
+        metrics.batch_size.observe(rows as f64);
         let began = frame.began.clamp(assigned, received);
-        self.metrics.compute.observe(seconds(began, received));
+        metrics.compute.observe(seconds(began, received));
         // A fast worker answers before its call is marked as sent.
         let sent = items.iter().map(|item| item.request.pending.sent()).min().unwrap_or(0).clamp(assigned, began);
-        items.iter().for_each(|_| self.metrics.wait.observe(seconds(sent, began)));
+        items.iter().for_each(|_| metrics.wait.observe(seconds(sent, began)));
         let checked = match frame.result {
             Ok(piece) => check_answer(items, piece, rows),
             Err(failure) => Err(self.explain(items, &failure)),
         };
         let stages =
             Stages { queue: began - sent, input: sent - assigned, compute: received - began, output: now() - received };
-        self.metrics.statistics.called(rows, stages);
+        metrics.statistics.called(rows, stages);
         match checked {
             Ok(Checked::Whole(piece)) => {
                 let stages = Stages { queue: stages.queue + assigned.saturating_sub(items[0].arrived), ..stages };
@@ -212,7 +224,7 @@ impl Version {
             }
             Err(error) => self.refuse(items, error),
         }
-        self.metrics.output.observe(seconds(received, now()));
+        metrics.output.observe(seconds(received, now()));
     }
 
     pub(super) fn refuse(&self, items: &[Item<Part>], error: Error) {

@@ -8,7 +8,8 @@ mod running;
 pub mod steps;
 mod waiter;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -51,7 +52,9 @@ pub struct Version {
     /// The service whose method this is, and the method's name there.
     service: Option<(Arc<Version>, String)>,
     /// Its metrics.
-    pub metrics: VersionMetrics,
+    pub metrics: Arc<VersionMetrics>,
+    /// Those of its methods that take tensors, if it is a service.
+    meters: OnceLock<HashMap<String, Arc<VersionMetrics>>>,
     all_metrics: Arc<Metrics>,
     history: Arc<History>,
     signature: Signature,
@@ -113,8 +116,8 @@ impl Version {
     /// What a service's methods are to clients that speak of models: each a version of its own, run by the service.
     #[must_use]
     pub fn methods(self: &Arc<Self>) -> Vec<Arc<Self>> {
-        let methods = self.spec.service.iter().flat_map(|service| &service.methods);
-        methods
+        let specs = self.spec.service.iter().flat_map(|service| &service.methods);
+        let methods: Vec<_> = specs
             .map(|method| {
                 let mut spec = VersionSpec::clone(&self.spec);
                 spec.name = format!("{}.{}", self.name, method.name);
@@ -126,7 +129,10 @@ impl Version {
                 version.service = Some((Arc::clone(self), method.name.clone()));
                 Arc::new(version)
             })
-            .collect()
+            .collect();
+        let meter = |method: &Arc<Self>| Some((method.service.as_ref()?.1.clone(), Arc::clone(&method.metrics)));
+        let _ = self.meters.set(methods.iter().filter_map(meter).collect());
+        methods
     }
 
     fn idle(
@@ -157,7 +163,8 @@ impl Version {
             version: spec.version.as_str().into(),
             life: Arc::default(),
             service: None,
-            metrics: metrics.version(&spec.name, &spec.version),
+            metrics: Arc::new(metrics.version(&spec.name, &spec.version)),
+            meters: OnceLock::new(),
             all_metrics: metrics,
             history,
             signature: Signature {
