@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from samovar.cli.output import columns, text
 from samovar.cli.signatures import batching, is_described, is_service, signature, uses_text
+from samovar.config.options import SERVICE_OPTIONS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +55,8 @@ def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "options" not in version or not is_described(version):
         return []
     processes = [f"{instance['index']} (pid {instance['pid']})" for instance in version["instances"]]
-    options = [f"{key}={_plain(value)}" for key, value in version["options"].items()]
+    known = SERVICE_OPTIONS if is_service(version) else version["options"]
+    options = [f"{key}={_plain(value)}" for key, value in version["options"].items() if key in known]
     source = version["source"]
     place = ":".join(str(source[key]) for key in ("path", "class") if source.get(key))
     batches = [] if is_service(version) else [("batching", batching(version["options"], version["batch_axis"]))]

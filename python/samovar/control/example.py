@@ -44,7 +44,9 @@ def service_line(service: dict[str, Any], url: str, socket: str | None) -> str:
     curl = ["curl", *(["--unix-socket", shlex.quote(socket)] if socket else [])]
     request = service["source"].get("request")
     if request is None:
-        return " ".join([*curl, f"{url}/{service['name']}/openapi.json"])
+        mounted = service["service"]["mounts"][1:]
+        page = f"{mounted[0].rstrip('/')}/" if mounted else f"/{service['name']}/openapi.json"
+        return " ".join([*curl, f"{url}{page}"])
     address, method = url + request["path"], request["method"]
     if method not in ("GET", "POST"):
         curl += ["-X", method]
