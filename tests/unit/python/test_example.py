@@ -83,6 +83,10 @@ def request(method: str, files: Sequence[str] = (), **fields: Any) -> dict[str, 
     return {"name": "plates", "source": {"request": found}}
 
 
+def without_request(*mounts: str) -> dict[str, Any]:
+    return {"name": "plates", "source": {"request": None}, "service": {"mounts": mounts}}
+
+
 @pytest.mark.parametrize(
     ("service", "words"),
     [
@@ -94,7 +98,8 @@ def request(method: str, files: Sequence[str] = (), **fields: Any) -> dict[str, 
         (request("GET", n=1, t="a b"), ["http://h/plates/read?n=1&t=a+b"]),
         (request("GET"), ["http://h/plates/read"]),
         (request("DELETE"), ["-X", "DELETE", "http://h/plates/read"]),
-        ({"name": "plates", "source": {"request": None}}, ["http://h/plates/openapi.json"]),
+        (without_request("/plates"), ["http://h/plates/openapi.json"]),
+        (without_request("/plates", "/ui"), ["http://h/ui/"]),
     ],
 )
 def test_a_method_of_a_service_is_called_as_it_wants_to_be(service: dict[str, Any], words: list[str]) -> None:
