@@ -7,7 +7,7 @@ use crate::clock::{NEVER, Nanos, nanos};
 use crate::config::VersionSpec;
 use crate::error::{Code, Error, echo, echo_shape};
 use crate::pending::{Accepted, HttpCall};
-use crate::request::{HttpRequest, InferRequest, Origin, Parameter, Parameters};
+use crate::request::{HttpRequest, InferRequest, Parameter, Parameters};
 use crate::tensor::{
     Datatype, MAX_TENSOR_BYTES, NamedTensor, Tensor, TensorSpec, byte_size, count_bytes_elements, elements,
 };
@@ -59,7 +59,7 @@ pub fn admit(spec: &Arc<VersionSpec>, request: InferRequest) -> Result<Admitted,
         accepted: Accepted {
             id: request.id,
             spec: Arc::clone(spec),
-            path: path_to(spec, request.origin.as_ref()),
+            origin: request.origin,
             method: String::new(),
             http: None,
             inputs,
@@ -90,9 +90,9 @@ pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
         accepted: Accepted {
             id: request.id,
             spec: Arc::clone(spec),
-            path: path_to(spec, None),
+            origin: None,
             method: String::new(),
-            http: Some(HttpCall { head: request.head.to_proto(), is_open: !request.is_whole }),
+            http: Some(Box::new(HttpCall { head: request.head.to_proto(), is_open: !request.is_whole })),
             inputs: if bytes == 0 { Vec::new() } else { vec![body] },
             rows: 1,
             parameters: Vec::new(),
@@ -102,11 +102,6 @@ pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
             timeout,
         },
     }
-}
-
-fn path_to(spec: &VersionSpec, origin: Option<&Origin>) -> Arc<[Arc<str>]> {
-    let before = origin.map_or(&[][..], |origin| &origin.path);
-    before.iter().cloned().chain([Arc::from(spec.name.as_str())]).collect()
 }
 
 fn default_timeout(spec: &VersionSpec) -> Nanos {

@@ -12,7 +12,7 @@ use crate::clock::Nanos;
 use crate::config::VersionSpec;
 use crate::error::{Code, Error};
 use crate::outlet::Outlet;
-use crate::request::{Parameter, Parameters, Piece};
+use crate::request::{Origin, Parameter, Parameters, Piece};
 use crate::statistics::Stages;
 use crate::tensor::Tensor;
 
@@ -48,12 +48,12 @@ pub struct Accepted {
     pub id: Arc<str>,
     /// What it was checked against: the version that runs it, or a method of it.
     pub spec: Arc<VersionSpec>,
-    /// The models whose calls led here, the one that is called last.
-    pub path: Arc<[Arc<str>]>,
+    /// Where it comes from, if a model or a service makes it.
+    pub origin: Option<Origin>,
     /// Of a service: the method that takes the inputs; empty for a model.
     pub method: String,
     /// Of a service: the HTTP request, whose body, as far as it had come, is the one input.
-    pub http: Option<HttpCall>,
+    pub http: Option<Box<HttpCall>>,
     /// Inputs in the order of the signature.
     pub inputs: Vec<Tensor>,
     /// Rows along the batch axis; 1 where there is none.
@@ -244,7 +244,7 @@ mod tests {
         Accepted {
             id: "r".into(),
             spec: Arc::new(VersionSpec::undescribed("m".into(), "1".into())),
-            path: ["m".into()].into(),
+            origin: None,
             method: String::new(),
             http: None,
             inputs: Vec::new(),

@@ -118,6 +118,9 @@ impl Version {
     /// What a call counts under: this version, or the method of it that takes tensors.
     fn meter(&self, items: &[Item<Part>]) -> &VersionMetrics {
         let method = &items[0].request.pending.accepted.method;
+        if method.is_empty() {
+            return &self.metrics;
+        }
         self.meters.get().and_then(|meters| meters.get(method)).unwrap_or(&self.metrics)
     }
 

@@ -255,7 +255,9 @@ impl Version {
             return Err(Error::new(Code::Cancelled, "nobody waits for the call that this one is part of"));
         };
         let first = &items[0].request.pending.accepted;
-        let origin = Origin { path: Arc::clone(&first.path), is_admitted: true };
+        let before = first.origin.iter().flat_map(|origin| origin.path.iter().cloned());
+        let path = before.chain([Arc::from(first.spec.name.as_str())]).collect();
+        let origin = Origin { path, is_admitted: true };
         let timeout = if has_streamed { None } else { left(&items) };
         Ok(Parent { id: ids(&items), trace: first.trace.clone(), origin, timeout })
     }

@@ -44,9 +44,10 @@ impl Layout {
         let metadata_bytes = message.encoded_len() as u64 + 10 * message.tensors().len() as u64;
         let mut at = align(metadata_bytes);
         let mut offsets = Vec::with_capacity(tensors.len());
-        for (tensor, lent) in tensors.iter().zip(lent) {
-            offsets.push(lent.is_none().then_some(at));
-            at += if lent.is_none() { align(tensor.length()) } else { 0 };
+        for (index, tensor) in tensors.iter().enumerate() {
+            let is_lent = lent.get(index).is_some_and(Option::is_some);
+            offsets.push((!is_lent).then_some(at));
+            at += if is_lent { 0 } else { align(tensor.length()) };
         }
         Self { metadata_bytes, offsets, total: at }
     }
@@ -62,8 +63,8 @@ impl ShmTransport {
         mut message: Message,
         (tensors, is_fast): (&[Gather], bool),
     ) -> Result<Lent, BadFrame> {
-        let lent: Vec<_> = tensors.iter().map(|tensor| self.lend(outbox, tensor)).collect();
-        let is_fast = is_fast && lent == [None] && tensors[0].length() <= MAX_TENSOR_BYTES;
+        let lent = self.lend_all(outbox, tensors);
+        let is_fast = is_fast && lent.is_empty() && tensors[0].length() <= MAX_TENSOR_BYTES;
         if !is_fast {
             let unplaced = |tensor: &Gather| {
                 shm_reference((u32::MAX, u32::MAX, 0), tensor.length(), tensor.datatype, &tensor.shape)
@@ -73,8 +74,8 @@ impl ShmTransport {
         let layout = Layout::new(&message, tensors, &lent);
         check_size(&message)?;
         let (range, mapping) = self.allocate(outbox, layout.total)?;
-        for ((reference, lent), offset) in message.tensors_mut().iter_mut().zip(&lent).zip(&layout.offsets) {
-            place(reference, range, *lent, *offset);
+        for (index, (reference, offset)) in message.tensors_mut().iter_mut().zip(&layout.offsets).enumerate() {
+            place(reference, range, lent.get(index).copied().flatten(), *offset);
         }
         let metadata = message.encode();
         debug_assert!(metadata.len() as u64 <= layout.metadata_bytes);
@@ -94,6 +95,15 @@ impl ShmTransport {
         }
         let is_lent = |(tensor, lent): (&Gather, &Option<_>)| lent.and_then(|_| tensor.pieces.first().cloned());
         Ok(Lent { range, _loans: tensors.iter().zip(&lent).filter_map(is_lent).collect() })
+    }
+
+    /// Where this worker can read tensors as they are; empty where each is to be copied.
+    fn lend_all(&self, outbox: &Outbox, tensors: &[Gather]) -> Vec<Option<(u32, u64)>> {
+        if tensors.iter().all(|tensor| tensor.length() < exports::MIN_BYTES as u64) {
+            return Vec::new();
+        }
+        let lent: Vec<_> = tensors.iter().map(|tensor| self.lend(outbox, tensor)).collect();
+        if lent.iter().all(Option::is_none) { Vec::new() } else { lent }
     }
 
     /// Segment and offset of a tensor that this worker can read where it is.
