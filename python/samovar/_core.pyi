@@ -268,6 +268,6 @@ class WorkerChannel:
     ) -> Step:
         """Call a model on behalf of the call `parent` (0: of none).
 
-        `target` is its name and version (None: the one that new requests get), `inputs` are name, datatype number, shape
-        and C-contiguous bytes of each. Raises MemoryError where the engine grants no memory for them.
+        `target` is its name and version (None: the one that new requests get), `inputs` are name, datatype number,
+        shape and C-contiguous bytes of each. Raises MemoryError where the engine grants no memory for them.
         """

@@ -50,7 +50,7 @@ pub struct OutCall {
     /// Of a service: the method that takes the inputs; empty for a model.
     pub method: String,
     /// Of a service: the HTTP request whose body, as far as it has come, is the one input.
-    pub http: Option<proto::HttpRequest>,
+    pub http: Option<Box<proto::HttpRequest>>,
     /// The rest of that body follows.
     pub is_open: bool,
 }

@@ -342,7 +342,7 @@ fn gather(assignment: &Assignment<Part>) -> Result<OutCall, BadFrame> {
         is_fast: first.method.is_empty() && first.http.is_none() && Signature::is_fast(&first.spec.inputs),
         inputs: gathered,
         method: first.method.clone(),
-        http: first.http.as_ref().map(|http| http.head.clone()),
+        http: first.http.as_ref().map(|http| Box::new(http.head.clone())),
         is_open: first.http.as_ref().is_some_and(|http| http.is_open),
     })
 }

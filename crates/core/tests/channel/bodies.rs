@@ -33,7 +33,7 @@ fn request(call: u64, body: &'static str, is_open: bool) -> OutCall {
     };
     let mut sent = bytes_call(call, body);
     sent.inputs = vec![gather(Datatype::Uint8, &[body.len() as u64], body)];
-    OutCall { http: Some(head), is_open, is_fast: false, ..sent }
+    OutCall { http: Some(Box::new(head)), is_open, is_fast: false, ..sent }
 }
 
 fn send(link: &Link, call: u64, sequence: u32, body: impl Into<Bytes>, is_last: bool) {

@@ -85,7 +85,7 @@ pub struct CallFrame {
     /// Of a service: the method that takes the inputs; empty for a model.
     pub method: String,
     /// Of a service: the HTTP request whose body, as far as it has come, is the one input.
-    pub http: Option<proto::HttpRequest>,
+    pub http: Option<Box<proto::HttpRequest>>,
     /// What the engine says of it while it runs.
     pub state: Arc<CallState>,
     /// The engine will have answered by then.
