@@ -123,6 +123,16 @@ async def fail_later(send: Send) -> None:
     raise ValueError("in the middle of the answer")
 
 
+async def fail_after(send: Send) -> None:
+    await empty(send, 200)
+    raise ValueError("after the answer")
+
+
+async def send_after(send: Send) -> None:
+    await empty(send, 200)
+    await body(send, b"more")
+
+
 async def with_headers(send: Send, kind: str) -> None:
     await start(send, 200, *HEADERS[kind])
     await body(send, b"ok")
@@ -160,6 +170,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         "half": lambda: half(send),
         "raise": fail,
         "raise-later": lambda: fail_later(send),
+        "raise-after": lambda: fail_after(send),
+        "send-after": lambda: send_after(send),
     }
     await answers.get(what, lambda: other(send))()
 

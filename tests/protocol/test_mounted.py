@@ -148,6 +148,18 @@ def test_an_application_that_fails_before_its_answer_gets_one(services: Served, 
     assert text in told["error"]
 
 
+def test_what_goes_wrong_after_an_answer_is_for_the_log(serve: Serve) -> None:
+    served = serve("mounted.py")
+    workers = served.workers()
+    for path, text in (("raise-after", "after the answer"), ("send-after", "after the end of the response")):
+        answer = served.http.request("GET", f"/raw/{path}", headers={"x-request-id": path})
+        assert (answer.status, answer.body) == (200, b"")
+        found = lambda: [line for line in served.log() if "Error: " in line["message"] and text in line["message"]]  # noqa: B023,E731
+        (line,) = eventually(found, "it is logged")
+        assert (line["model"], line["request_id"]) == ("raw", path)
+    assert served.workers() == workers
+
+
 def test_the_root_of_an_application_ends_with_a_slash(services: Served) -> None:
     answer = services.http.get("/raw?x=1")
     assert (answer.status, answer.headers["location"]) == (307, "/raw/?x=1")
