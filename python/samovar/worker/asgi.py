@@ -101,7 +101,7 @@ class _Exchange:
         if not more:
             head, self._head = self._head, None
             self._is_over = True
-            self._call.respond(head, bytes(body))
+            self._running.respond(head, bytes(body))
             return
         view = memoryview(body)
         pieces = [view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES)] or [view]

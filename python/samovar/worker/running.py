@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from samovar.worker.channel import Call
+from samovar.worker.channel import Call, Headers
 
 __all__ = ["RunningCall"]
 
@@ -11,12 +11,13 @@ __all__ = ["RunningCall"]
 class RunningCall:
     """What the event loop knows of a call; `samovar.Context` asks it too."""
 
-    __slots__ = ("_callbacks", "_ids", "_news", "call", "id", "task")
+    __slots__ = ("_callbacks", "_ids", "_news", "call", "id", "is_answered", "task")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.id = call.id
         self.task: asyncio.Task[None] | None = None
+        self.is_answered = False  # an HTTP response ends before what its application still does
         self._ids: list[str] | None = None
         self._news: asyncio.Future[None] | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -40,6 +41,11 @@ class RunningCall:
     def requests(self) -> Sequence[tuple[str, int, Mapping[str, bool | int | float | str], str]]:
         """Id, rows, parameters and trace of each request in it."""
         return self.call.requests()
+
+    def respond(self, head: tuple[int, Headers] | None, body: bytes) -> None:
+        """Answer with the rest of an HTTP response."""
+        self.is_answered = True
+        self.call.respond(head, body)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Have `callback` called once when it is cancelled."""

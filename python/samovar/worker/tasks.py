@@ -4,11 +4,13 @@ import asyncio
 import json
 import math
 import os
+import sys
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
 from samovar.context import Tag, running
+from samovar.errors import user_traceback
 from samovar.worker.asgi import serve_http
 from samovar.worker.channel import Ask, Channel
 from samovar.worker.loop import report
@@ -114,8 +116,17 @@ class _Tasks:
             else:
                 call.finish(await instance.outputs_async(call))
         except BaseException as error:  # noqa: BLE001 - a cancellation too is an answer: the engine counts on an END
-            report(call, error)
+            if running_call.is_answered:
+                _tell_late(error)
+            else:
+                report(call, error)
         tag.call = None
+
+
+def _tell_late(error: BaseException) -> None:
+    """What goes wrong after an answer, in a task of the background for instance, is for the log alone."""
+    if not isinstance(error, asyncio.CancelledError):
+        sys.stderr.write(f"failed after the answer\n{user_traceback(error)}")
 
 
 async def _send_parts(running_call: RunningCall, instance: Instance) -> None:

@@ -4,10 +4,11 @@ The protocol itself (RFC 6455, with permessage-deflate) is that of the package `
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -20,7 +21,9 @@ Message = dict[str, Any]
 
 MAX_MESSAGE_BYTES = 16 << 20
 _PING_S = 20.0
+_FAREWELL_S = 2.0  # a client may take to answer our close
 _PIECE_BYTES = 64 << 10
+_GONE = Close(CloseCode.ABNORMAL_CLOSURE, "")
 _HEADERS_OF_PROTOCOL = ("upgrade", "connection", "sec-websocket-accept", "sec-websocket-extensions")
 
 
@@ -30,6 +33,9 @@ async def serve_websocket(application: Any, call: RunningCall, scope: Message) -
     pinging = asyncio.get_running_loop().create_task(connection.ping())
     try:
         await application(connection.scope, connection.receive, connection.send)
+    except Exception:
+        await connection.fail()
+        raise
     finally:
         pinging.cancel()
     await connection.close()
@@ -63,7 +69,7 @@ class _Connection:
             if data:
                 await self._heard(data)
             elif self._call.cancelled or self._call.is_body_over or self._is_over:
-                self._disconnected(CloseCode.ABNORMAL_CLOSURE, "")
+                self._disconnected(_GONE)
             else:
                 await self._running.news()
         return self._messages.pop(0)
@@ -107,12 +113,27 @@ class _Connection:
         if self._is_over:
             return
         if self._protocol.state is State.CONNECTING:
-            self._respond(500, [], b"")
-            return
+            raise RuntimeError("the application returned before it accepted or refused the WebSocket")
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
             await self._flush()
+        if not self._protocol.eof_sent:
+            await self._hear_out()
         self._respond(None, [], b"")
+
+    async def fail(self) -> None:
+        """The application has raised: a client that is connected is told."""
+        with suppress(ConnectionError):
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_close(CloseCode.INTERNAL_ERROR)
+                await self._flush()
+
+    async def _hear_out(self) -> None:
+        """Wait for the client's close: the end of a socket with unread bytes would cost the client ours."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                while self._protocol.close_rcvd is None and (await self.receive())["type"] == "websocket.receive":
+                    pass
 
     async def _accept(self, message: Message) -> None:
         response: Response = self._protocol.accept(self._request)
@@ -124,7 +145,7 @@ class _Connection:
         headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.raw_items()]
         if response.status_code != 101:
             self._respond(response.status_code, headers, bytes(response.body or b""))
-            self._disconnected(CloseCode.ABNORMAL_CLOSURE, "")
+            self._disconnected(_GONE)
             return
         added = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in _HEADERS_OF_PROTOCOL]
         await self._send_piece((101, [*headers, *added]), b"")
@@ -145,27 +166,37 @@ class _Connection:
         self._respond(status or None, headers, body)
 
     async def _heard(self, data: bytes) -> None:
+        had_failed = self._protocol.eof_sent
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
-            if isinstance(event, Frame):
+            if isinstance(event, Frame) and not self._protocol.eof_sent:
                 self._take(event)
+        if self._protocol.eof_sent and not had_failed and self._protocol.close_sent is not None:
+            self._disconnected(self._protocol.close_sent)
         await self._flush()
 
     def _take(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.CLOSE:
-            code = self._protocol.close_code
-            self._disconnected(1005 if code is None else code, self._protocol.close_reason or "")
+        if frame.opcode is Opcode.CLOSE and self._protocol.close_rcvd is not None:
+            self._disconnected(self._protocol.close_rcvd)
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             if frame.opcode is not Opcode.CONT:
                 self._is_text = frame.opcode is Opcode.TEXT
             self._fragments.append(bytes(frame.data))
             if frame.fin:
                 whole, self._fragments = b"".join(self._fragments), []
-                content: Message = {"text": whole.decode()} if self._is_text else {"bytes": whole}
-                self._messages.append({"type": "websocket.receive", **content})
+                self._receive(whole)
 
-    def _disconnected(self, code: int, reason: str) -> None:
-        self._messages.append({"type": "websocket.disconnect", "code": code, "reason": reason})
+    def _receive(self, whole: bytes) -> None:
+        """A message is there."""
+        try:
+            content: Message = {"text": whole.decode()} if self._is_text else {"bytes": whole}
+        except UnicodeDecodeError:
+            self._protocol.fail(CloseCode.INVALID_DATA, "a text is no UTF-8")
+        else:
+            self._messages.append({"type": "websocket.receive", **content})
+
+    def _disconnected(self, close: Close) -> None:
+        self._messages.append({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
 
     def _refuse_late(self) -> None:
         if self._protocol.state is not State.OPEN:
@@ -186,7 +217,7 @@ class _Connection:
 
     def _respond(self, status: int | None, headers: Any, body: bytes) -> None:
         self._is_over = True
-        self._call.respond(None if status is None else (status, headers), body)
+        self._running.respond(None if status is None else (status, headers), body)
 
 
 def _request(scope: Message) -> Request:
