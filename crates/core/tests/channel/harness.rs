@@ -318,9 +318,10 @@ pub(crate) async fn until_all_is_free(link: &Link) {
     }
 }
 
-/// Wait until the worker has heard that none of its answers is looked at any more.
+/// Wait until the worker has read everything, and so heard that none of its answers is looked at any more.
 pub(crate) async fn until_answers_are_free(link: &Link, worker: &Worker) {
     let began = Instant::now();
+    read_all(link, worker).await;
     while worker.end.answer_bytes() > 0 {
         assert!(began.elapsed() < LIMIT, "{} bytes are never given back", worker.end.answer_bytes());
         read_all(link, worker).await;
