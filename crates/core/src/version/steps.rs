@@ -220,6 +220,11 @@ fn begin(step: StepFrame, caller: &Arc<Version>, instance: usize, directory: &dy
         let text = format!("the call {path} -> {} comes back to where it was; let it end before", version.name);
         return Err(Error::new(Code::CallCycle, text));
     }
+    if version.spec.service.is_some() {
+        let name = &version.name;
+        let text = format!("\"{name}\" is a service, which takes no tensors; call \"{name}.<method>\"");
+        return Err(Error::new(Code::InvalidInput, text));
+    }
     let named = |(name, tensor)| NamedTensor { name, tensor };
     version.begin(InferRequest {
         id: parent.id,
@@ -279,4 +284,34 @@ fn left(items: &[Item<Part>]) -> Option<Nanos> {
 fn ids(items: &[Item<Part>]) -> Arc<str> {
     let ids: Vec<_> = items.iter().map(|item| &*item.request.pending.accepted.id).collect();
     ids.join(",").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given_up(table: &mut Table, number: u64) -> bool {
+        table.note(STEP | number);
+        table.early.remove(&(STEP | number))
+    }
+
+    #[test]
+    fn a_step_given_up_before_it_has_come_is_known_whatever_overtook_it() {
+        let steps = Steps::default();
+        steps.dropped(STEP | 2);
+        let mut table = steps.0.lock();
+        assert!(!given_up(&mut table, 3) && !given_up(&mut table, 1));
+        drop(table);
+        [1, 3, 5].into_iter().for_each(|number| steps.dropped(STEP | number));
+        let mut table = steps.0.lock();
+        assert!(given_up(&mut table, 2) && given_up(&mut table, 5) && !given_up(&mut table, 4));
+        assert!(table.early.is_empty() && table.missing.is_empty(), "those that have come and ended are not kept");
+    }
+
+    #[test]
+    fn a_worker_that_skips_numbers_is_not_remembered_for_it() {
+        let mut table = Table::default();
+        [1, 5_000, 900_000, STEP - 1].into_iter().for_each(|number| table.note(STEP | number));
+        assert!(table.missing.len() == MAX_OVERTAKEN && table.may_come(u64::MAX - 1) && !table.may_come(STEP | 2));
+    }
 }

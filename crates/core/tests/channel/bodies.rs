@@ -5,13 +5,14 @@ use prost::Message;
 use samovar_core::channel::engine::{Link, OutPiece};
 use samovar_core::channel::frame::{Descriptor, FLAG_LAST, Kind};
 use samovar_core::channel::proto;
+use samovar_core::channel::socket::receive;
 use samovar_core::channel::transport::{OutCall, Signature};
 use samovar_core::channel::worker::CallFrame;
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::Datatype;
 
 use crate::harness::*;
-use crate::raw::RawEngine;
+use crate::raw::{RawEngine, RawWorker, TAKEN};
 
 on_both_transports!(
     the_head_of_a_request_arrives_with_the_first_bytes_of_its_body,
@@ -153,6 +154,25 @@ async fn a_response_without_a_body_is_one_frame(kind: TransportKind) {
     let answer = engine.end().await.result.unwrap();
     assert!(answer.head.unwrap().status == 204 && answer.tensors.is_empty());
     until_answers_are_free(&engine.link, &worker).await;
+    engine.close();
+}
+
+/// The ring had no room for the call and has some for the piece.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_piece_does_not_overtake_a_call_that_went_through_the_socket() {
+    let (engine, socket) = Engine::new(TransportKind::Shm, signature());
+    let worker = tokio::task::spawn_blocking(|| RawWorker::connect(socket)).await.unwrap();
+    (1..=257).for_each(|call| engine.link.call(request(call, "", true)).unwrap());
+    assert!((1..=256).all(|call| engine.link.revoke(call)), "they are in the ring");
+    worker.page.as_ref().unwrap().set(TAKEN, 256);
+    send(&engine.link, 257, 0, "a", true);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut next = || receive(&worker.socket).unwrap().0;
+        std::iter::repeat_with(&mut next).map(|frame| (frame.kind, frame.call)).find(|(kind, _)| *kind != Kind::Segment);
+        next()
+    });
+    let piece = reading.await.unwrap();
+    assert_eq!((piece.kind, piece.call), (Kind::Part, 257));
     engine.close();
 }
 

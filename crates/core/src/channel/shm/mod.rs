@@ -225,7 +225,9 @@ impl Transport for ShmTransport {
     fn send_bare(&self, outbox: &Outbox, descriptor: &Descriptor) {
         let (pushed, must_wake) = {
             let mut state = self.state.lock();
-            let pushed = state.producer.push(&descriptor.encode());
+            // What is said of a call does not come before it.
+            let is_behind = state.open.get(&descriptor.call).is_some_and(|open| open.slot.is_none());
+            let pushed = if is_behind { Ok(false) } else { state.producer.push(&descriptor.encode()) };
             (pushed, state.producer.must_wake())
         };
         match pushed {
