@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use proptest::prelude::*;
 use prost::Message;
-use samovar_core::channel::frame::{Descriptor, Kind};
+use samovar_core::channel::frame::{Descriptor, Kind, STEP};
 use samovar_core::channel::proto;
 
 use crate::raw::{CONTROL, RawWorker};
@@ -25,7 +25,7 @@ pub(crate) enum Act {
     Word(u64, u32),
     /// Metadata in an answer segment: which segment, where, what.
     Fill(u32, u32, Vec<u8>),
-    /// An END in the ring whose metadata is as it should be, but for the references in it.
+    /// An END, PART or CALL in the ring whose metadata is as it should be, but for the references in it.
     Answer(Descriptor, Vec<proto::TensorRef>),
     /// Wake the engine.
     Wake,
@@ -74,15 +74,51 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
             let failure = failure.map(|(kind, message)| proto::Failure { kind, message, ..proto::Failure::default() });
             proto::End { failure, tensors, ..proto::End::default() }.encode_to_vec()
         });
+    let tensors = || prop::collection::vec(prop_oneof![reference(), plausible()], 0..4);
+    let part = (tensors(), prop::option::of(0..70_000_u32)).prop_map(|(tensors, status)| {
+        let http = status.map(|status| proto::HttpResponse { status, headers: Vec::new() });
+        proto::Part { tensors, http, names: Vec::new() }.encode_to_vec()
+    });
+    let call = (tensors(), prop::option::of(target())).prop_map(|(tensors, target)| {
+        proto::Call { tensors, target, ..proto::Call::default() }.encode_to_vec()
+    });
     let segment = (0..6_u32, length(), any::<bool>())
         .prop_map(|(segment, size, writable)| proto::Segment { segment, size, writable }.encode_to_vec());
     let hello = (0..3_u32).prop_map(|version| proto::Hello { version, ..proto::Hello::default() }.encode_to_vec());
     let noise = prop::collection::vec(any::<u8>(), 0..200);
-    prop_oneof![Just(Vec::new()), end, segment, hello, noise]
+    prop_oneof![Just(Vec::new()), end, part, call, segment, hello, noise]
+}
+
+/// A call of any model.
+fn target() -> impl Strategy<Value = proto::Target> {
+    (".{0,9}", 0..4_usize, 0..4_u64).prop_map(|(model, inputs, parent)| proto::Target {
+        model,
+        version: String::new(),
+        names: vec!["x".into(); inputs],
+        parent,
+    })
+}
+
+/// A call of the engine, or one of the worker's own.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => 0..4_u64, 1 => (0..4_u64).prop_map(|number| STEP | number), 1 => Just(u64::MAX)]
+}
+
+/// A number within a stream, or the number of its pieces.
+fn sequence() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => 0..6_u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![20 => Just(Kind::End), 2 => Just(Kind::Segment), 1 => (0..10_usize).prop_map(|kind| Kind::ALL[kind])]
+    prop_oneof![
+        10 => Just(Kind::End),
+        10 => Just(Kind::Part),
+        2 => Just(Kind::Credit),
+        2 => Just(Kind::Cancel),
+        2 => Just(Kind::Call),
+        2 => Just(Kind::Segment),
+        1 => (0..10_usize).prop_map(|kind| Kind::ALL[kind]),
+    ]
 }
 
 /// Any fields; those of the fast path fit together most of the time.
@@ -94,9 +130,10 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
     );
     let tensor = (prop_oneof![8 => 0..3_u32, 1 => Just(65_536), 1 => any::<u32>()], any::<u32>(), 0..20_u8);
     let counts = (0..4_u16, 0..30_u32, prop::bool::weighted(0.9));
-    (kind(), 0..8_u8, 0..4_u64, counts, place, tensor, any::<u64>()).prop_map(
-        |(kind, flags, call, (tensor_count, rows, fits), place, tensor, deadline)| Descriptor {
+    (kind(), 0..16_u8, (number(), sequence()), counts, place, tensor, any::<u64>()).prop_map(
+        |(kind, flags, (call, sequence), (tensor_count, rows, fits), place, tensor, deadline)| Descriptor {
             flags: if fits && flags & 1 != 0 { flags & 3 } else { flags },
+            sequence: if fits && kind == Kind::End { 0 } else { sequence },
             tensor_count: if fits && flags & 1 != 0 { 1 } else { tensor_count },
             rows,
             deadline,
@@ -114,12 +151,15 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
 
 fn answer() -> impl Strategy<Value = Act> {
     let tensors = prop::collection::vec(prop_oneof![9 => plausible(), 1 => reference()], 0..3);
-    (0..4_u64, prop_oneof![9 => Just(1), 1 => 0..4_u32], 0..3_u32, tensors, prop::bool::weighted(0.9)).prop_map(
-        |(call, segment, offset, mut tensors, is_count_right)| {
+    let kind = prop_oneof![3 => Just(Kind::End), 3 => Just(Kind::Part), 1 => Just(Kind::Call)];
+    let place = (prop_oneof![9 => Just(1), 1 => 0..4_u32], 0..3_u32);
+    ((kind, number(), sequence()), place, tensors, prop::bool::weighted(0.9)).prop_map(
+        |((kind, call, sequence), (segment, offset), mut tensors, is_count_right)| {
             tensors.iter_mut().filter(|tensor| tensor.segment != 0).for_each(|tensor| tensor.segment = segment);
             let tensor_count = tensors.len() as u16 + u16::from(!is_count_right);
-            let end = Descriptor { segment, offset, generation: 1, tensor_count, ..Descriptor::new(Kind::End, call) };
-            Act::Answer(end, tensors)
+            let call = if kind == Kind::Call { call | STEP } else { call };
+            let frame = Descriptor { sequence, segment, offset, generation: 1, tensor_count, ..Descriptor::new(kind, call) };
+            Act::Answer(frame, tensors)
         },
     )
 }
@@ -153,12 +193,24 @@ pub(crate) fn perform(worker: &RawWorker, act: &Act) {
             let _ = worker.segments.get(segment).is_some_and(|mapping| mapping.write(u64::from(*place) * 64, bytes));
         }
         (Act::Answer(descriptor, tensors), Some(page)) => {
-            let metadata = proto::End { tensors: tensors.clone(), ..proto::End::default() }.encode_to_vec();
+            let metadata = right_metadata(descriptor.kind, tensors.clone());
             let place = u64::from(descriptor.offset) * 64;
             let _ = worker.segments.get(&descriptor.segment).is_some_and(|mapping| mapping.write(place, &metadata));
             page.push(&Descriptor { metadata_length: metadata.len() as u32, ..*descriptor }.encode(), 0);
         }
         (Act::Wake, Some(page)) => page.wake_peer(),
         _ => {}
+    }
+}
+
+/// The message that a frame of this kind carries.
+fn right_metadata(kind: Kind, tensors: Vec<proto::TensorRef>) -> Vec<u8> {
+    match kind {
+        Kind::Call => {
+            let target = proto::Target { names: vec!["x".into(); tensors.len()], ..proto::Target::default() };
+            proto::Call { tensors, target: Some(target), ..proto::Call::default() }.encode_to_vec()
+        }
+        Kind::Part => proto::Part { tensors, ..proto::Part::default() }.encode_to_vec(),
+        _ => proto::End { tensors, ..proto::End::default() }.encode_to_vec(),
     }
 }

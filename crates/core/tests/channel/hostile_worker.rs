@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use prost::Message;
 use samovar_core::channel::frame::{Descriptor, Kind, STEP, shm_reference};
+use samovar_core::channel::proto;
 use samovar_core::channel::transport::Signature;
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::{Datatype, Tensor, byte_size, count_bytes_elements, elements};
@@ -53,12 +55,25 @@ async fn attack(kind: TransportKind, signature: Signature, acts: Vec<Act>) {
     let worker = acting.await.unwrap();
     for call in 0..4 {
         let _ = (engine.link.revoke(call), engine.link.has_started(call));
+        engine.link.credit(call);
+        engine.link.cancel(call);
         let _ = engine.link.call(bytes_call(call + 10, "more"));
     }
     drop(worker);
     let outcome = engine.outcome().await;
     while let Some(end) = engine.try_end() {
         end.result.iter().flat_map(|piece| &piece.tensors).for_each(check);
+    }
+    while let Some(heard) = engine.try_heard() {
+        match heard {
+            Heard::Part(_, piece) => piece.tensors.iter().for_each(check),
+            Heard::Called(step) => {
+                assert!(step.number & STEP != 0 && step.target.names.len() == step.inputs.len());
+                step.inputs.iter().for_each(check);
+            }
+            Heard::Dropped(step) => assert!(step & STEP != 0),
+            Heard::Credit(..) => {}
+        }
     }
     if let Err(fault) = outcome {
         assert!(fault.0.len() < 2_000, "a short reason");
@@ -105,6 +120,9 @@ fn frames_that_no_worker_may_send_end_its_link() {
     let huge = Descriptor { metadata_length: (1 << 20) + 1, ..Descriptor::new(Kind::End, 1) };
     let elsewhere = shm_reference((1, 0, 0), 4, Datatype::Fp32, &[1]);
     let answer = Descriptor { segment: 1, generation: 1, tensor_count: 1, ..Descriptor::new(Kind::End, 1) };
+    let target = proto::Target { names: vec!["x".into()], ..proto::Target::default() };
+    let call = proto::Call { target: Some(target), ..proto::Call::default() }.encode_to_vec();
+    let misnamed = Descriptor { metadata_length: call.len() as u32, ..Descriptor::new(Kind::Call, STEP | 1) };
     let cases: Vec<(&str, Act)> = vec![
         ("outside of the range", Act::Answer(answer, vec![elsewhere])),
         ("none of 1 to 10", Act::PushBytes(vec![0; 64])),
@@ -126,6 +144,9 @@ fn frames_that_no_worker_may_send_end_its_link() {
         ),
         ("disagree", end(|descriptor| (descriptor.flags, descriptor.segment, descriptor.metadata_length) = (4, 0, 0))),
         ("a number of its own", Act::Push(Descriptor::new(Kind::Call, 1))),
+        ("a number of its own", Act::Push(Descriptor::new(Kind::Call, STEP | 1))),
+        ("1 names for 0 inputs", Act::Frame(misnamed, call)),
+        ("from a worker", Act::Push(Descriptor::new(Kind::Cancel, 1))),
         ("from a worker", Act::Push(Descriptor::new(Kind::Tell, 1))),
         ("holds nothing", Act::Push(Descriptor::new(Kind::Release, 1))),
         ("a number of its own", Act::Frame(Descriptor::new(Kind::Call, 1), Vec::new())),
