@@ -79,9 +79,8 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
         let http = status.map(|status| proto::HttpResponse { status, headers: Vec::new() });
         proto::Part { tensors, http, names: Vec::new() }.encode_to_vec()
     });
-    let call = (tensors(), prop::option::of(target())).prop_map(|(tensors, target)| {
-        proto::Call { tensors, target, ..proto::Call::default() }.encode_to_vec()
-    });
+    let call = (tensors(), prop::option::of(target()))
+        .prop_map(|(tensors, target)| proto::Call { tensors, target, ..proto::Call::default() }.encode_to_vec());
     let segment = (0..6_u32, length(), any::<bool>())
         .prop_map(|(segment, size, writable)| proto::Segment { segment, size, writable }.encode_to_vec());
     let hello = (0..3_u32).prop_map(|version| proto::Hello { version, ..proto::Hello::default() }.encode_to_vec());
@@ -106,7 +105,7 @@ fn number() -> impl Strategy<Value = u64> {
 
 /// A number within a stream, or the number of its pieces.
 fn sequence() -> impl Strategy<Value = u32> {
-    prop_oneof![6 => 0..6_u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
+    prop_oneof![6 => Just(0), 6 => 0..6_u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -158,10 +157,21 @@ fn answer() -> impl Strategy<Value = Act> {
             tensors.iter_mut().filter(|tensor| tensor.segment != 0).for_each(|tensor| tensor.segment = segment);
             let tensor_count = tensors.len() as u16 + u16::from(!is_count_right);
             let call = if kind == Kind::Call { call | STEP } else { call };
-            let frame = Descriptor { sequence, segment, offset, generation: 1, tensor_count, ..Descriptor::new(kind, call) };
+            let frame =
+                Descriptor { sequence, segment, offset, generation: 1, tensor_count, ..Descriptor::new(kind, call) };
             Act::Answer(frame, tensors)
         },
     )
+}
+
+/// What a descriptor says alone, of a stream or a step; most of it is right.
+fn bare() -> impl Strategy<Value = Descriptor> {
+    let kind =
+        prop_oneof![4 => Just(Kind::Part), 2 => Just(Kind::End), 1 => Just(Kind::Credit), 1 => Just(Kind::Cancel)];
+    (kind, number(), sequence(), 0..3_u32).prop_map(|(kind, call, sequence, rows)| {
+        let call = if kind == Kind::Cancel { call | STEP } else { call };
+        Descriptor { sequence, rows, ..Descriptor::new(kind, call) }
+    })
 }
 
 pub(crate) fn act() -> impl Strategy<Value = Act> {
@@ -171,6 +181,8 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
             Act::Frame(Descriptor { metadata_length: metadata.len() as u32, ..descriptor }, metadata)
         }),
         8 => descriptor().prop_map(Act::Push),
+        8 => bare().prop_map(Act::Push),
+        4 => bare().prop_map(|descriptor| Act::Frame(descriptor, Vec::new())),
         8 => answer(),
         1 => prop::collection::vec(any::<u8>(), 64).prop_map(Act::PushBytes),
         1 => (0..CONTROL / 4, prop_oneof![0..300_u32, any::<u32>()]).prop_map(|(word, value)| Act::Word(word * 4, value)),

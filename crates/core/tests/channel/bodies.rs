@@ -168,7 +168,9 @@ async fn a_piece_does_not_overtake_a_call_that_went_through_the_socket() {
     send(&engine.link, 257, 0, "a", true);
     let reading = tokio::task::spawn_blocking(move || {
         let mut next = || receive(&worker.socket).unwrap().0;
-        std::iter::repeat_with(&mut next).map(|frame| (frame.kind, frame.call)).find(|(kind, _)| *kind != Kind::Segment);
+        std::iter::repeat_with(&mut next)
+            .map(|frame| (frame.kind, frame.call))
+            .find(|(kind, _)| *kind != Kind::Segment);
         next()
     });
     let piece = reading.await.unwrap();

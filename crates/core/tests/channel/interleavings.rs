@@ -94,7 +94,15 @@ impl World {
         assert!(frame.number == step.number && frame.inputs[0].data == piece(number, 0, length));
         self.credit.insert(step.number, 4);
         let (sent, taken) = (Vec::new(), 0);
-        self.steps.push(Modelled { step, sent, taken, has_ended: false, fails: false, is_dropped: false, is_over: false });
+        self.steps.push(Modelled {
+            step,
+            sent,
+            taken,
+            has_ended: false,
+            fails: false,
+            is_dropped: false,
+            is_over: false,
+        });
     }
 
     fn part(&mut self, which: usize, length: usize) {

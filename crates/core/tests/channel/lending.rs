@@ -7,8 +7,8 @@ use samovar_core::channel::engine::OutPiece;
 use samovar_core::channel::frame::{Descriptor, FLAG_RELEASED, Kind, shm_reference};
 use samovar_core::channel::segments::open;
 use samovar_core::channel::transport::Gather;
-use samovar_core::channel::{proto, socket};
 use samovar_core::channel::worker::{Output, StepNews};
+use samovar_core::channel::{proto, socket};
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::{Datatype, Tensor};
 
