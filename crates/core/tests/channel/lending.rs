@@ -51,7 +51,8 @@ async fn a_large_tensor_reaches_another_worker_without_a_copy() {
     }
     until_answers_are_free(&first.link, &writer).await;
     assert_eq!(second.link.request_bytes(), 0);
-    (first.close(), second.close());
+    first.close();
+    second.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +78,8 @@ async fn both_workers_see_the_same_bytes() {
     assert_eq!(frame.inputs[0].data[77], 1);
     assert!(mapping.write(64 + 77, &[2]));
     assert_eq!(frame.inputs[0].data[77], 2);
-    (first.close(), second.close());
+    first.close();
+    second.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +99,8 @@ async fn what_is_lent_goes_back_when_the_last_reader_has_let_go() {
     drop(kept);
     until_answers_are_free(&first.link, &writer).await;
     assert_eq!(second.link.request_bytes(), 0);
-    (first.close(), second.close());
+    first.close();
+    second.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +125,8 @@ async fn inputs_and_answers_of_steps_are_lent() {
     drop(outputs);
     until_answers_are_free(&callee.link, &model).await;
     until_all_is_free(&caller.link).await;
-    (caller.close(), callee.close());
+    caller.close();
+    callee.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,7 +148,8 @@ async fn what_is_small_or_lies_askew_is_copied() {
         reader.end.finish(frame, &[]);
         second.outputs_of(5).await;
     }
-    (first.close(), second.close());
+    first.close();
+    second.close();
 }
 
 /// The engine checks the lengths inside of them in a copy of its own.
@@ -161,7 +166,8 @@ async fn texts_are_copied() {
     second.link.call(out_call(1, &signature, vec![passed_on(&tensor)])).unwrap();
     assert!(second.link.request_bytes() > LARGE as u64 && reader.next_call().inputs[0].data == text);
     until_answers_are_free(&first.link, &writer).await;
-    (first.close(), second.close());
+    first.close();
+    second.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
