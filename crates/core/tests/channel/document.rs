@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use prost::Message;
-use samovar_core::channel::frame::{Descriptor, Kind};
-use samovar_core::channel::proto;
+use samovar_core::channel::exports::MIN_BYTES;
+use samovar_core::channel::frame::{Descriptor, FLAG_LAST, INITIAL_CREDIT, Kind, STEP};
 use samovar_core::channel::transport::Gather;
 use samovar_core::channel::worker::{Incoming, Output};
+use samovar_core::channel::{ALIGNMENT, proto};
 use samovar_core::config::TransportKind;
 use samovar_core::tensor::Datatype;
 
@@ -112,4 +113,12 @@ fn every_kind_is_documented_under_its_number() {
     for kind in Kind::ALL {
         assert_documented(&format!("| {} | {} |", kind as u8, format!("{kind:?}").to_uppercase()));
     }
+}
+
+#[test]
+fn the_numbers_of_streams_steps_and_loans_are_documented() {
+    assert_documented(&format!("**{INITIAL_CREDIT}** pieces"));
+    assert_documented(&format!("{} KiB, starts at a\nmultiple of {ALIGNMENT}", MIN_BYTES >> 10));
+    assert_documented(&format!("bit {} LAST", FLAG_LAST.trailing_zeros()));
+    assert!(STEP.trailing_zeros() == 63 && DOCUMENT.contains("top bit (2⁶³)"));
 }
