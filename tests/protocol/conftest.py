@@ -17,7 +17,7 @@ from protocol.gates import Begin, Gated
 from serving import APPS, Serve, Served, Start
 
 TARGETS = ("echo.py", "sum.py", "nobatch.py", "raising.py", "wrong.py", "forms.py")
-SERVICES = ("typed.py", "mounted.py", "sockets.py")
+SERVICES = ("typed.py", "mounted.py", "sockets.py", "streaming.py")
 ECHOES = {"Fp32": "FLOAT", "Fp64": "DOUBLE", "Int8": "INT8", "Uint8": "UINT8", "Bool": "BOOL", "Bytes": "STRING"}
 
 
