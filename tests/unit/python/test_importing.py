@@ -67,6 +67,10 @@ def test_an_exception_keeps_only_the_users_frames(program: Program) -> None:
             "\nx = = 1",
             "cannot be imported: SyntaxError: invalid syntax (served_program.py, line 2); see served_program.py, ",
         ),
+        (
+            "import numpy\nfrom pydantic import BaseModel\nclass M(BaseModel):\n    x: numpy.ndarray\n",
+            "; a dataclass or NamedTuple may hold arrays and images, a pydantic model may not: see served_program.py, ",
+        ),
     ],
 )
 def test_the_cure_fits_the_exception(program: Program, text: str, message: str) -> None:

@@ -135,7 +135,15 @@ def _module_name(path: Path) -> str:
 
 
 def _summary(error: BaseException) -> str:
-    return f"{type(error).__name__}: {text_of(error)}".removesuffix(": ")
+    text = text_of(error)
+    if _is_no_field(error):  # what pydantic advises would have the model take anything
+        text = text.partition(". Set")[0]
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _is_no_field(error: BaseException) -> bool:
+    """True where a pydantic model has a field of a type that pydantic does not know."""
+    return type(error).__name__ == "PydanticSchemaGenerationError"
 
 
 def _cure(path: Path, error: BaseException) -> str:
@@ -145,4 +153,7 @@ def _cure(path: Path, error: BaseException) -> str:
         return f"{path.name} is run as a file of its own: import its neighbours by name, without leading dots"
     if isinstance(error, SystemExit):
         return 'guard what a script does with: if __name__ == "__main__":'
-    return place_in(path, error) or f"correct {path.name}"
+    place = place_in(path, error) or f"correct {path.name}"
+    if _is_no_field(error):
+        return f"a dataclass or NamedTuple may hold arrays and images, a pydantic model may not: {place}"
+    return place
