@@ -21,6 +21,9 @@ use crate::tensor::{NamedTensor, Tensor};
 /// CALLs, and CANCELs, that are remembered because others overtook them.
 const MAX_OVERTAKEN: usize = 1_024;
 
+/// Steps that one worker may wait for at a time: as many as an instance may have calls.
+const MAX_OPEN: usize = 65_536;
+
 /// Where other models are found.
 pub trait Directory: Send + Sync + std::fmt::Debug {
     /// The version that gets a request.
@@ -96,6 +99,9 @@ impl Steps {
             let mut table = self.0.lock();
             if table.open.contains_key(&number) {
                 return bad(format!("step {number} came twice"));
+            }
+            if table.open.len() >= MAX_OPEN {
+                return bad(format!("more than {MAX_OPEN} steps at a time"));
             }
             table.note(number);
             if table.early.remove(&number) {
