@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
 from samovar.errors import InvalidInputError, OutputError, StepError, text_of, user_traceback
@@ -133,8 +133,8 @@ def _log(error: Exception, place: str, request_id: str) -> None:
 def _detail(detail: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of FastAPI's list, with at most 256 bytes of what was sent."""
     sent = to_json(detail["input"], fallback=repr, inf_nan_mode="null", bytes_mode="base64")
-    is_short = len(sent) <= QUOTED_BYTES and not isinstance(detail["input"], bytes)
-    return {**detail, "input": detail["input"] if is_short else quoted(sent.decode("utf-8", "replace"))}
+    shown = from_json(sent) if len(sent) <= QUOTED_BYTES else quoted(sent.decode("utf-8", "replace"))
+    return {**detail, "input": shown}
 
 
 def told(details: Sequence[Mapping[str, Any]]) -> str:

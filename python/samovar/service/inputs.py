@@ -74,6 +74,8 @@ class Inputs:
                 faults.append({"type": "text", "loc": (name,), "msg": str(error), "input": texts[0]})
         if faults:
             raise InvalidFields(self.source, faults)
+        if self.contents.isdisjoint(values) and all(isinstance(text, str) for _, text in fields):
+            return self.of_json(to_json(values), lengths)  # what stands in an object is no text that becomes a number
         return self.of_values(values, lengths)
 
     def _values(self, model: BaseModel) -> dict[str, Any]:

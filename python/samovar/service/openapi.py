@@ -1,4 +1,4 @@
-"""The OpenAPI document of a service: every form a request may have, every status an answer may have."""
+"""The OpenAPI document of a service: every form a request may have, every class of answers."""
 
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 from samovar.service.bodies import FORMS, JSON, MULTIPART, URLENCODED
 from samovar.service.inputs import Inputs
 from samovar.service.results import Items
-from samovar.service.schemas import Property, SchemaGenerator, as_part, is_part, is_scalar, without_null
+from samovar.service.schemas import Property, SchemaGenerator, as_part, is_part, without_null
 from samovar.service.serving import Forms
 from samovar.service.streams import EVENTS, LINES
+from samovar.service.texts import takes_nothing
 
 __all__ = ["document_of"]
 
@@ -48,18 +49,19 @@ _INVALID = {
         },
     },
 }
-_MEANINGS = {
-    "400": "the request is malformed, or the method refused it",
-    "408": "the body arrived too slowly",
-    "413": "the body is too large",
-    "415": "the body has another content type than those above",
-    "422": "a field does not fit",
-    "429": "the service is full: try again later",
-    "500": "the method failed",
-    "503": "the service, or a model that it uses, is not ready: try again later",
-    "504": "the deadline passed",
-    "default": "what the method itself answers beyond these",
+# By classes: the page of a service shows every response at length.
+_REFUSED = {
+    "400": "malformed, or refused by the method",
+    "408": "a body that arrives too slowly",
+    "413": "a body that is too large",
+    "415": "a body of another content type than those above",
+    "429": "one too many: try again later",
 }
+_FAILED = (
+    "500: the method failed; 503: the service, or a model that it uses, is not ready, try again later; "
+    "504: the deadline passed"
+)
+_OF_BODIES = ("408", "413", "415")
 
 
 def document_of(name: str, version: str, description: str | None, forms: Sequence[Forms]) -> dict[str, Any]:
@@ -131,10 +133,11 @@ def _operation(form: Forms, schemas: _Schemas) -> dict[str, Any]:
 
 def _parameter(place: str, name: str, found: Property) -> dict[str, Any]:
     table: dict[str, Any] = {"name": name, "in": place, "required": place == "path" or found.is_required}
-    schema = without_null(found)
-    if is_scalar(found) or is_part(found):
-        return {**table, "schema": schema}
-    return {**table, "content": {JSON: {"schema": schema}}}
+    if place == "query" and takes_nothing(found):
+        table["allowEmptyValue"] = True
+    if is_part(found):
+        return {**table, "schema": without_null(found)}
+    return {**table, "content": {JSON: {"schema": dict(found.schema)}}}
 
 
 def _body(form: Forms, schemas: _Schemas) -> dict[str, Any]:
@@ -172,28 +175,39 @@ def _raw(media: str, found: Property) -> dict[str, Any]:
 
 def _responses(form: Forms, schemas: _Schemas) -> dict[str, Any]:
     endpoint = form.endpoint
-    statuses = ["400", *(["408", "413", "415"] if endpoint.has_body else []), "422", "429", "500", "503", "504"]
-    if not endpoint.has_body and not endpoint.inputs:
-        statuses.remove("422")
-    responses = {"200": {"description": "the result", "content": _content(form, schemas)}}
-    for status in [*statuses, "default"]:
-        kind = "InvalidInput" if status == "422" else "Error"
-        content = {JSON: {"schema": {"$ref": _REF.format(model=kind)}}}
-        if status == "default" and form.results.has_response:
-            content = {"*/*": {}}
-        responses[status] = {"description": _MEANINGS[status], "content": content}
+    responses: dict[str, Any] = {"200": _result(form, schemas)}
+    if endpoint.has_body or endpoint.inputs:
+        responses["422"] = _error("a field does not fit", "InvalidInput")
+    refused = [
+        f"{status}: {text}" for status, text in _REFUSED.items() if endpoint.has_body or status not in _OF_BODIES
+    ]
+    responses["4XX"] = _error("; ".join(refused), "Error")
+    responses["5XX"] = _error(_FAILED, "Error")
+    if form.results.has_response:
+        responses["default"] = {"description": "what the method answers itself", "content": {"*/*": {}}}
     return responses
 
 
-def _content(form: Forms, schemas: _Schemas) -> dict[str, Any]:
+def _error(description: str, schema: str) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": {"$ref": _REF.format(model=schema)}}}}
+
+
+def _result(form: Forms, schemas: _Schemas) -> dict[str, Any]:
     schema = schemas.result(form)
     if isinstance(form.results, Items):
-        text = "each line is an item, or last {error, code, id}"
-        return {
-            LINES: {"schema": {"type": "string", "description": text}, "x-item-schema": schema},
-            EVENTS: {"schema": {"type": "string", "description": text.replace("line", "event")}},
-        }
-    content: dict[str, Any] = {}
-    for media in form.results.media:
-        content[media] = {"schema": schema if media == JSON else {"type": "string", "format": "binary"}}
-    return content
+        found = Property(schema, schemas.definitions).resolved()
+        name = found.get("title", found.get("type", "value"))
+        text = f"what the method yields, one {name} per line or event; a fault after the first is the last: an Error"
+        lines = {"schema": {"type": "string"}, "x-item-schema": schema}
+        events = [_event("message", schema), _event("error", {"$ref": _REF.format(model="Error")})]
+        return {"description": text, "content": {LINES: lines, EVENTS: {"schema": {"anyOf": events}}}}
+    binary = {"type": "string", "format": "binary"}
+    content = {media: {"schema": schema if media == JSON else binary} for media in form.results.media}
+    return {"description": "the result", "content": content}
+
+
+def _event(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """One event of a stream; who does not say its name is a message."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    required = ["data"] if name == "message" else ["event", "data"]
+    return {"type": "object", "properties": {"event": {"const": name}, "data": data}, "required": required}

@@ -32,6 +32,10 @@ class SchemaGenerator(GenerateJsonSchema):
         found = super().float_schema(schema)
         return {**found, "type": ["number", "null"]} if self.mode == "serialization" else found
 
+    def encode_default(self, dft: Any) -> Any:
+        """A named tuple is an object."""
+        return super().encode_default(dft._asdict() if hasattr(dft, "_asdict") else dft)
+
 
 @dataclass(frozen=True)
 class Property:

@@ -15,8 +15,6 @@ from pydantic import BaseModel, Field
 import samovar
 from unit.python.service_client import ServiceClient
 
-ERRORS = {"400", "408", "413", "415", "422", "429", "500", "503", "504", "default"}
-
 
 class Item(BaseModel):
     name: str
@@ -157,11 +155,16 @@ def test_arrays_are_nested_lists(document: dict[str, Any]) -> None:
     assert result["items"]["type"] == ["number", "null"]
 
 
-def test_every_status_is_there(document: dict[str, Any]) -> None:
+def test_every_status_has_its_class(document: dict[str, Any]) -> None:
     responses = document["paths"]["/shop/add"]["post"]["responses"]
-    assert set(responses) == {"200", *ERRORS}
-    assert resolved(document, responses["422"]["content"]["application/json"]["schema"])["title"] == "InvalidInput"
-    assert set(document["paths"]["/shop/state"]["get"]["responses"]) == {"200", *ERRORS} - {"408", "413", "415", "422"}
+    assert list(responses) == ["200", "422", "4XX", "5XX"]
+    schemas = [responses[status]["content"]["application/json"]["schema"] for status in ("422", "4XX", "5XX")]
+    assert [resolved(document, schema)["title"] for schema in schemas] == ["InvalidInput", "Error", "Error"]
+    assert "413: a body that is too large" in responses["4XX"]["description"]
+    state = document["paths"]["/shop/state"]["get"]["responses"]
+    assert list(state) == ["200", "4XX", "5XX"]
+    assert "body" not in state["4XX"]["description"]
+    assert "default" in document["paths"]["/shop/items/{key}"]["get"]["responses"]
 
 
 def test_what_answers_may_be(document: dict[str, Any]) -> None:
@@ -175,6 +178,17 @@ def test_what_answers_may_be(document: dict[str, Any]) -> None:
     assert content("/shop/items/{key}", "delete") == ["*/*"]
     state = document["paths"]["/shop/state"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert state["additionalProperties"]["type"] == ["number", "null"]
+
+
+def test_a_stream_says_what_its_items_are(document: dict[str, Any]) -> None:
+    found = document["paths"]["/shop/stream"]["post"]["responses"]["200"]
+    assert found["description"].startswith("what the method yields, one Item per line or event;")
+    item = found["content"]["application/x-ndjson"]["x-item-schema"]
+    assert resolved(document, item)["properties"]["price"]["type"] == ["number", "null"]
+    message, fault = found["content"]["text/event-stream"]["schema"]["anyOf"]
+    assert (message["properties"]["data"]["contentSchema"], message["required"]) == (item, ["data"])
+    assert resolved(document, fault["properties"]["data"]["contentSchema"])["title"] == "Error"
+    assert fault["properties"]["event"] == {"const": "error"}
 
 
 def test_path_and_query_parameters(document: dict[str, Any]) -> None:
