@@ -212,14 +212,15 @@ impl WorkerEnd {
             if is_freed {
                 continue;
             }
-            segments.is_refused = false;
-            let before = segments.arena.size();
+            let before = segments.said;
             let wish = proto::Segment { segment: 0, size: length, writable: true };
             self.send(&Outgoing::new(Descriptor::new(Kind::Segment, 0), &wish)).ok()?;
-            while segments.arena.size() == before && !segments.is_refused {
+            segments.waiting += 1;
+            while segments.said == before {
                 self.granted.wait(&mut segments);
             }
-            if segments.is_refused {
+            segments.waiting -= 1;
+            if segments.said.refusals > before.refusals {
                 return None;
             }
         }
@@ -228,7 +229,7 @@ impl WorkerEnd {
     /// Give idle answer memory back.
     pub(super) fn trim(&self) {
         let mut segments = self.segments.lock();
-        if segments.arena.used() > 0 || segments.arena.size() <= RETAINED_BYTES {
+        if segments.waiting > 0 || segments.arena.used() > 0 || segments.arena.size() <= RETAINED_BYTES {
             return;
         }
         for segment in segments.arena.trim() {

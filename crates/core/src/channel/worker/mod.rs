@@ -150,7 +150,16 @@ struct Segments {
     requests: HashMap<u32, Arc<Mapping>>,
     answers: HashMap<u32, Arc<Mapping>>,
     arena: Arena,
-    is_refused: bool,
+    /// What the engine has said to wishes for answer memory.
+    said: Said,
+    /// Threads that wait for such an answer; what is idle meanwhile may be for them.
+    waiting: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Said {
+    grants: u64,
+    refusals: u64,
 }
 
 #[derive(Debug)]

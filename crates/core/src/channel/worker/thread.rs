@@ -135,12 +135,13 @@ impl WorkerEnd {
     pub(super) fn granted(&self, grant: &proto::Segment, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let mut segments = self.segments.lock();
         match (grant.segment, descriptors.pop()) {
-            (0, _) => segments.is_refused = true,
+            (0, _) => segments.said.refusals += 1,
             (segment, Some(descriptor)) => {
                 let mapping = Arc::new(open(&descriptor, grant.writable)?);
                 if grant.writable {
                     segments.arena.add(segment, mapping.len());
                     segments.answers.insert(segment, mapping);
+                    segments.said.grants += 1;
                 } else {
                     segments.requests.insert(segment, mapping);
                 }
