@@ -102,7 +102,7 @@ def test_the_admin_socket_tells_more(shared: Served) -> None:
     assert any(line[:1] == ["source"] and line[1].endswith("sum.py:Sum") for line in shown)
     (instances,) = [line for line in shown if line[:1] == ["instances"]]
     assert int(instances[-1].rstrip(")")) in shared.workers()
-    assert "ready" in [line[3] for line in shown if line[1:3] == ["s", "ago"]]
+    assert "ready" in [line[3] for line in shown if line[2:3] == ["ago"]]
 
 
 def test_control_over_http_must_be_allowed(url: tuple[str, str]) -> None:
