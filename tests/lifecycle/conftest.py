@@ -1,10 +1,14 @@
 """Fixtures of the life cycle suite."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from lifecycle.pipelines import Pipeline
+from serving import Served
+from sharing import kept
 
 
 @pytest.fixture
@@ -20,3 +24,16 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "runs"
     monkeypatch.setenv("MORTAL_FILE", str(file))
     return file
+
+
+@pytest.fixture(scope="session")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """An engine with apps/composed.py per transport."""
+    with kept(["composed.py"], tmp_path_factory, deadly=True) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pipeline(composed: Callable[[str], Served], transport: str, tmp_path: Path) -> Pipeline:
+    """The service of apps/composed.py and its models, with notes of this test's own."""
+    return Pipeline.of(composed(transport), tmp_path)

@@ -22,7 +22,7 @@ POURING = ["pour", "pour_through"]
 @pytest.fixture
 def streams(serve: Serve, tmp_path: Path) -> Streams:
     """Streams of an engine without a spare worker, whose start would be seen in what is measured."""
-    return Streams.noting(serve("streaming.py", options=["--spare-workers", "0"]), tmp_path)
+    return Streams.of(serve("streaming.py", options=["--spare-workers", "0"]), tmp_path)
 
 
 def pids(served: Served) -> list[int]:
@@ -110,7 +110,7 @@ def test_a_stream_that_falls_silent_is_cut(streams: Streams, method: str) -> Non
 
 def test_a_client_that_takes_nothing_is_cut(serve: Serve, tmp_path: Path) -> None:
     served = serve("streaming.py", options=["--keep-alive-s", "0.5"])
-    streams = Streams.noting(served, tmp_path)
+    streams = Streams.of(served, tmp_path)
     with served.http.wire() as wire:
         streams.begin(wire, "pour", 100_000)
         assert wire.head()[0] == 200
@@ -154,7 +154,7 @@ def test_a_stop_lets_streams_end(streams: Streams, background: ThreadPoolExecuto
 
 def test_a_stop_cuts_streams_that_do_not_end(serve: Serve, tmp_path: Path) -> None:
     served = serve("streaming.py", options=["--drain-timeout-s", "0.5"])
-    streams = Streams.noting(served, tmp_path)
+    streams = Streams.of(served, tmp_path)
     with served.http.wire() as wire:
         streams.begin(wire, "through_async", 3, hold=1)
         assert wire.head()[0] == 200

@@ -1,11 +1,9 @@
 """One engine for all tests that only ask questions: starting one for each would take longer than the questions."""
 
-import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ import models
 from protocol.aftermath import MAX_BODY_BYTES
 from protocol.asking import FORMS, Ask, Tensor
 from protocol.gates import Begin, Gated
-from serving import APPS, Serve, Served, Start
+from serving import Serve, Served
+from sharing import kept, start
 
 TARGETS = ("echo.py", "sum.py", "nobatch.py", "raising.py", "wrong.py", "forms.py")
 SERVICES = ("typed.py", "mounted.py", "sockets.py", "streaming.py")
@@ -33,27 +32,6 @@ def service_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     """The same with the services of SERVICES."""
     with kept(SERVICES, tmp_path_factory) as engine:
         yield engine
-
-
-@contextmanager
-def kept(targets: Sequence[str], folders: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
-    """An engine per transport, started when it is first asked for."""
-    started: dict[str, tuple[Served, list[int]]] = {}
-
-    def engine(transport: str) -> Served:
-        if transport not in started:
-            served = start(targets, folders.mktemp("engine"), transport)
-            started[transport] = served, sorted(served.workers())
-        return started[transport][0]
-
-    try:
-        yield engine
-        for served, workers in started.values():
-            assert sorted(served.workers()) == workers, f"a worker was replaced\n{served.output()}"
-            assert served.stop() == 0, served.output()
-    finally:
-        for served, _ in started.values():
-            served.destroy()
 
 
 @pytest.fixture(scope="session")
@@ -87,21 +65,6 @@ def write_twins(folder: Path) -> list[str]:
     paths.append(models.write(folder / "onnx_nobatch.onnx", nodes, [matrix], [output]))
     paths.append(models.scale(folder / "onnx_neighbour.onnx"))
     return [str(path) for path in paths]
-
-
-def start(targets: Sequence[str], folder: Path, transport: str, *more: str) -> Served:
-    """An engine with models of apps/ or of files, ready."""
-    targets = [str(APPS / target) for target in targets]
-    options = ["--spare-workers", "0", *more]
-    with pytest.MonkeyPatch.context() as environment:  # before a test's own clean_environment
-        for name in [name for name in os.environ if name.startswith("SAMOVAR_")]:
-            environment.delenv(name)
-        served = Served(Start(targets=targets, folder=folder, options=options, transport=transport))
-    try:
-        return served.wait_ready()
-    except BaseException:
-        served.destroy()
-        raise
 
 
 @pytest.fixture(params=["shm", "inline"])

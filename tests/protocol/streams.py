@@ -1,32 +1,30 @@
 """The services and models of apps/streaming.py, whose generators note what becomes of them."""
 
 import json
-import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from http_door import Answer, Wire
+from notes import Notes
 from serving import Served
-from watching import eventually
 
 METHODS = ["count", "count_sync", "through", "through_async", "through_sync"]
 """Who yields: the service itself, or a model that it calls; coroutines and plain generators."""
 
 
 @dataclass(frozen=True)
-class Streams:
+class Streams(Notes):
     """The streams of one test, and what their generators noted."""
 
     served: Served
-    note: Path = field(default_factory=lambda: Path("/nowhere"))
 
     @classmethod
-    def noting(cls, served: Served, folder: Path) -> "Streams":
+    def of(cls, served: Served, folder: Path) -> "Streams":
         """Streams with notes of their own."""
-        return cls(served, folder / uuid.uuid4().hex)
+        return cls(Notes.within(folder).note, served)
 
     def body(self, method: str, count: int, **more: Any) -> tuple[str, dict[str, Any]]:
         """Path and inputs of one of METHODS."""
@@ -53,18 +51,6 @@ class Streams:
             **{name: np.array([n]) for name, n in numbers.items()},
             "note": np.array([str(self.note).encode()], object),
         }
-
-    def go(self) -> None:
-        """Let a generator go on that holds."""
-        self.note.with_suffix(".go").touch()
-
-    def notes(self) -> list[str]:
-        """What was noted."""
-        return self.note.read_text().splitlines() if self.note.exists() else []
-
-    def wait(self, line: str) -> None:
-        """Wait until this was noted."""
-        eventually(lambda: line in self.notes(), f"the generator notes {line!r}")
 
 
 def lines(answer: Answer) -> list[Any]:

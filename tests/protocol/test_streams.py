@@ -18,7 +18,7 @@ EVENTS = "text/event-stream"
 @pytest.fixture
 def streams(services: Served, tmp_path: Path) -> Streams:
     """Streams of the engine for questions, over each transport."""
-    return Streams.noting(services, tmp_path)
+    return Streams.of(services, tmp_path)
 
 
 @pytest.mark.parametrize("method", METHODS)
