@@ -80,7 +80,7 @@ class _Tasks:
         if not hasattr(message, "verb"):
             call = self._calls[message.id] = RunningCall(message)
             call.task = self._start(self._run_call(call))
-            call.task.add_done_callback(lambda _: self._end(call.id))
+            call.task.add_done_callback(lambda task: self._end(call, task))
             return
         if message.verb == "load":
             spec = json.loads(message.body)
@@ -92,9 +92,11 @@ class _Tasks:
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
 
-    def _end(self, number: int) -> None:
+    def _end(self, call: RunningCall, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():  # before it ran at all, else it would have answered
+            report(call.call, asyncio.CancelledError())
         was_full = self._is_full
-        del self._calls[number]
+        del self._calls[call.id]
         if was_full:
             self.drain()
 

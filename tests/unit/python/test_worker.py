@@ -247,6 +247,14 @@ def test_async_calls_run_together_and_a_cancelled_one_ends(program: Program) -> 
     assert [answer[0] for answer in stuck.answers] == ["CancelledError"]
 
 
+def test_a_call_that_is_cancelled_before_it_has_begun_is_answered_too(program: Program) -> None:
+    text = model("return x", before="import asyncio", keyword="async def")
+    early, other = FakeCall(1, [1, 0]), FakeCall(2, [2, 0])
+    run(load(program(text), is_async=True, concurrency=8), early, other, cancelled=[1])  # the news come with the calls
+    assert [answer[0] for answer in early.answers] == ["CancelledError"]
+    assert other.rows() == [[2, 0]]
+
+
 def test_async_calls_beyond_the_concurrency_are_not_begun(program: Program) -> None:
     body = """
         self.running += 1
