@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV := .venv
 COMPAT_VENV := .venv-compat
+SCHEMA_VENV := .venv-schema
 TORCH_VENV := .venv-torch
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -21,6 +22,9 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_FOUND := $(CACHE)/fuzz
 FUZZ_SECONDS := 30
 FUZZ_SEED := 0
+
+SCHEMA_EXAMPLES := 50
+SCHEMA_SEED := 0
 
 # Engines and workers start often in tests: let Python keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -68,6 +72,7 @@ lock: setup ## Resolve pyproject.toml into constraints/*.txt anew
 	lock() { $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url "$$@"; }; \
 	lock pyproject.toml --group dev --output-file constraints/dev.txt; \
 	lock --group compat --output-file constraints/compat.txt; \
+	lock --group schema --output-file constraints/schema.txt; \
 	lock pyproject.toml --extra torch --group torch --output-file constraints/torch.txt
 
 ##@ see
@@ -98,7 +103,7 @@ test-rust: ## Run the tests of the Rust crates
 
 .PHONY: test-python
 test-python: build ## Run the Python tests against real engines
-	$(PYTEST) --ignore tests/compat --ignore tests/pytorch $(ARGS)
+	$(PYTEST) --ignore tests/browser --ignore tests/compat --ignore tests/pytorch --ignore tests/schema $(ARGS)
 
 .PHONY: test-unit
 test-unit: build ## Run the tests that start no process
@@ -112,6 +117,21 @@ $(COMPAT_VENV)/.ready: $(VENV)/.ready constraints/compat.txt
 	test -x $(COMPAT_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(COMPAT_VENV)
 	$(UV_INSTALL) --python $(COMPAT_VENV)/bin/python --requirement constraints/compat.txt
 	touch $@
+
+.PHONY: test-schema
+test-schema: build $(SCHEMA_VENV)/.ready ## Let schemathesis compare services with their documents (SCHEMA_EXAMPLES=, SCHEMA_SEED=)
+	TEST_ENGINE_PYTHON=$(CURDIR)/$(PY) SCHEMA_EXAMPLES=$(SCHEMA_EXAMPLES) SCHEMA_SEED=$(SCHEMA_SEED) \
+		$(SCHEMA_VENV)/bin/python -m pytest tests/schema $(ARGS)
+
+$(SCHEMA_VENV)/.ready: $(VENV)/.ready constraints/schema.txt
+	test -x $(SCHEMA_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(SCHEMA_VENV)
+	$(UV_INSTALL) --python $(SCHEMA_VENV)/bin/python --requirement constraints/schema.txt
+	touch $@
+
+.PHONY: test-browser
+test-browser: build ## Look at the pages of services with Chromium (of make packages)
+	command -v chromium > /dev/null || { echo "there is no chromium: make packages installs it" >&2; exit 1; }
+	$(PYTEST) tests/browser $(ARGS)
 
 .PHONY: test-torch
 test-torch: build $(TORCH_VENV)/.ready ## Run what needs torch, 5 GB, in a .venv of its own (TORCH_INDEX=URL of smaller builds)
@@ -172,11 +192,11 @@ fmt: setup ## Format Rust and Python
 ##@ housekeeping
 
 .PHONY: packages
-packages: ## Install the Debian packages of the wider suites (wrk, nginx); needs root or sudo
-	bash scripts/install_packages.sh wrk nginx
+packages: ## Install the Debian packages of the wider suites (wrk, nginx, chromium); needs root or sudo
+	bash scripts/install_packages.sh wrk nginx chromium
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (the Rust cache stays: see CARGO_TARGET_DIR)
-	rm -rf $(VENV) $(COMPAT_VENV) $(TORCH_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPAT_VENV) $(SCHEMA_VENV) $(TORCH_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f python/samovar/_core*.so
 	find python tests benchmarks examples scripts -name __pycache__ -prune -exec rm -rf {} +
