@@ -187,7 +187,7 @@ class Call:
     def respond(self, head: tuple[int, Sequence[tuple[bytes, bytes]]] | None, body: bytes) -> None:
         """Answer with the rest of an HTTP response, or all of it."""
 
-    def fail(self, class_name: str, message: str, traceback: str, code: str = "") -> None:
+    def fail(self, class_name: str, message: str, traceback: str, code: str = ...) -> None:
         """Answer that user code raised; `code` is a slug where it passes another model's error on."""
 
     def refuse_input(self, message: str) -> None:
