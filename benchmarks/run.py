@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from benchmarks.comparison import CONNECTIONS, Plan, compare, errors, table
 from benchmarks.hops import hops, hops_table
 from benchmarks.nginx import nginx
 from benchmarks.service import typed_service
-from benchmarks.wrk import write_script
+from benchmarks.wrk import post, write_script
 from scripts.serving_process import engine
 
 HERE = Path(__file__).parent
@@ -58,21 +57,14 @@ def echo(folder: Path, plan: Plan) -> dict[str, Any]:
     began = time.monotonic()
     with (folder / "engine.log").open("wb") as log, engine(HERE / "echo.py", output=log) as served:
         url = f"{served.url}/v2/models/echo/infer"
-        answer = post(url)
+        answer = post(url, BODY)
         start_s = time.monotonic() - began
         idle_mib = machine.resident_mib(served.process.pid)
         with nginx(folder, answer) as peer:
-            if post(peer) != answer:
+            if post(peer, BODY) != answer:
                 raise SystemExit("nginx answers with other bytes than the engine")
             rows = [compare({"samovar": url, "nginx": peer}, plan, script, count) for count in CONNECTIONS]
     return {"start_s": round(start_s, 3), "engine_idle_mib": idle_mib, "body_bytes": len(answer), "echo_json": rows}
-
-
-def post(url: str) -> bytes:
-    """One request of the benchmark; the answer's body."""
-    request = urllib.request.Request(url, BODY, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return bytes(response.read())
 
 
 def write(found: dict[str, Any]) -> Path:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from benchmarks.comparison import CONNECTIONS, Plan, compare
 from benchmarks.nginx import free_port
-from benchmarks.wrk import write_script
+from benchmarks.wrk import post, write_script
 from scripts.serving_process import engine
 
 HERE = Path(__file__).parent
@@ -28,20 +27,13 @@ def typed_service(folder: Path, plan: Plan) -> dict[str, Any]:
     began = time.monotonic()
     with (folder / "service.log").open("wb") as log, engine(HERE / "shop.py", output=log) as served:
         url = f"{served.url}{PATH}"
-        answer = post(url)
+        answer = post(url, BODY)
         start_s = time.monotonic() - began
         with uvicorn() as peer:
-            if json.loads(post(peer)) != json.loads(answer):
+            if json.loads(post(peer, BODY)) != json.loads(answer):
                 raise SystemExit("FastAPI answers with something else than the service")
             rows = [compare({"samovar": url, "uvicorn": peer}, plan, script, count) for count in CONNECTIONS]
     return {"service_start_s": round(start_s, 3), "service": rows}
-
-
-def post(url: str) -> bytes:
-    """One request; the answer's body."""
-    request = urllib.request.Request(url, BODY, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return bytes(response.read())
 
 
 @contextmanager
@@ -65,7 +57,7 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]", timeout_s: float = 30
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            post(url)
+            post(url, BODY)
         except urllib.error.URLError:
             try:
                 raise SystemExit(f"uvicorn ended with {process.wait(timeout=0.05)}")
