@@ -172,6 +172,10 @@ class Pipeline:
         """Arguments that the model does not take."""
         await self.first.predict(np.ones((1, 2), np.float64), [b""])
 
+    @samovar.api(method="GET")
+    async def pid(self) -> int:
+        return os.getpid()
+
     @samovar.api
     async def tensors(self, x: Rows) -> Rows:
         """Over tensor protocols too."""

@@ -1,6 +1,7 @@
 """Requests to the service of apps/composed.py, and what its models noted of them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ class Pipeline(Notes):
         """Other notes beside these."""
         return Pipeline.of(self.served, self.note.parent)
 
-    def ask(self, method: str, *x: float, inputs: dict[str, Any] | None = None, **headers: str) -> Answer:
+    def ask(self, method: str, *x: float, headers: Mapping[str, str] | None = None, **inputs: Any) -> Answer:
         """A whole request."""
-        body = {"x": list(x), "note": str(self.note), **(inputs or {})}
-        return self.served.http.post(f"/pipeline/{method}", body, **headers)
+        body = {"x": list(x), "note": str(self.note), **inputs}
+        return self.served.http.post(f"/pipeline/{method}", body, **(headers or {}))
 
     def begin(self, wire: Wire, method: str, *x: float) -> None:
         """A request on a connection of the test's own."""

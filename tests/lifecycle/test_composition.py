@@ -19,7 +19,7 @@ def test_rows_pass_through_models_in_order(pipeline: Pipeline) -> None:
     assert pipeline.ask("both_sync", 1, 2).json() == [3, 4]
     assert pipeline.ask("waiting", 1, 2).json() == [3, 4]
     assert pipeline.ask("chain", 1, 2).json() == [3, 4]
-    assert pipeline.ask("chain", 1, 2, inputs={"is_async": True}).json() == [4, 5]
+    assert pipeline.ask("chain", 1, 2, is_async=True).json() == [4, 5]
     between = ["first", "between", "second"]
     assert pipeline.steps() == [
         *between,
@@ -72,7 +72,7 @@ def test_an_error_of_a_model_names_its_step_and_keeps_its_code(
         assert (answer.status, answer.code()) == (status, code)
         assert answer.json()["error"].startswith("step first.predict: ")
         assert text in answer.json()["error"]
-    answer = pipeline.ask("chain", value, inputs={"is_async": True})
+    answer = pipeline.ask("chain", value, is_async=True)
     assert (answer.status, answer.code()) == (status, code)
     error = answer.json()["error"]
     assert error.index("async_chained.predict") < error.index("step chained.predict") < error.index("first.predict")

@@ -58,7 +58,7 @@ def test_a_step_that_waits_does_not_start_when_the_client_has_gone(
 @both_transports
 @pytest.mark.parametrize("method", [*SERVICE_METHODS, "chain"])
 def test_a_deadline_holds_for_every_step(pipeline: Pipeline, method: str) -> None:
-    answer = pipeline.ask(method, WAITS, samovar_timeout_ms="300")
+    answer = pipeline.ask(method, WAITS, headers={"samovar-timeout-ms": "300"})
     assert (answer.status, answer.code()) == (504, "deadline_exceeded")
     if method == "waiting":
         pipeline.wait("cancelled")
@@ -76,7 +76,7 @@ def test_a_step_does_not_start_after_the_deadline_of_its_request(
     held = background.submit(gate.ask, "both", WAITS)
     gate.wait("first")
     for method in ("both", "both_sync"):
-        answer = pipeline.ask(method, 1, samovar_timeout_ms="300")
+        answer = pipeline.ask(method, 1, headers={"samovar-timeout-ms": "300"})
         assert (answer.status, answer.code()) == (504, "deadline_exceeded")
     gate.go()
     assert held.result().status == 200
@@ -154,7 +154,7 @@ def test_pipelines_leave_nothing_behind(pipeline: Pipeline, background: ThreadPo
                     pipeline.begin(wire, method, 1)
                 return 0
             case _:
-                return pipeline.ask(method, 1, samovar_timeout_ms="1").status
+                return pipeline.ask(method, 1, headers={"samovar-timeout-ms": "1"}).status
 
     def settle() -> dict[int, tuple[int, int]]:
         pipeline.wait_idle()

@@ -1,0 +1,250 @@
+"""What the death of a service's worker, or of a model under it, costs: nobody's answer that may be given twice."""
+
+import itertools
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from http_door import Answer
+from lifecycle.pipelines import Pipeline
+from notes import Notes
+from serving import Serve, Served, both_transports
+from sharing import kept
+from watching import eventually, metric
+
+JSON = {"content-type": "application/json"}
+X = {"x": np.ones((1, 1), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """An engine with the services of apps/held.py per transport."""
+    with kept(["held.py"], tmp_path_factory, deadly=True) as engine:
+        yield engine
+
+
+@pytest.fixture
+def held(engines: Callable[[str], Served], transport: str) -> Served:
+    """The one of this transport."""
+    return engines(transport)
+
+
+def ask(served: Served, name: str, notes: Notes, **headers: str) -> Answer:
+    """A request to one of the methods of apps/held.py."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    query, body = f"?note={quote(str(notes.note))}", json.dumps({"note": str(notes.note)}).encode()
+    match name:
+        case "get" | "get_sync":
+            return served.http.request("GET", f"/held/{name}{query}", headers=named)
+        case "mounted get" | "mounted head" | "mounted post":
+            return served.http.request(name.split()[1].upper(), f"/held-app/{query}", headers=named)
+        case _:
+            return served.http.request("POST", f"/held/{name}", body, {**JSON, **named})
+
+
+@both_transports
+@pytest.mark.parametrize(
+    ("name", "header", "outcome"),
+    [
+        ("get", None, 200),
+        ("get_sync", None, 200),
+        ("again", None, 200),
+        ("mounted get", None, 200),
+        ("mounted head", None, 200),
+        ("post", "true", 200),
+        ("mounted post", "true", 200),
+        ("post", None, 503),
+        ("mounted post", None, 503),
+        ("get", "false", 503),
+        ("again", "false", 503),
+    ],
+)
+def test_a_request_runs_again_if_it_may_and_is_answered_at_once_if_not(
+    held: Served, tmp_path: Path, background: ThreadPoolExecutor, name: str, header: str | None, outcome: int
+) -> None:
+    notes = Notes.within(tmp_path)
+    headers = {} if header is None else {"samovar_idempotent": header}
+    asked = background.submit(ask, held, name, notes, **headers)
+    first = int(notes.wait("").split()[-1])
+    os.kill(first, signal.SIGKILL)
+    if outcome == 503:
+        answer = asked.result()
+        assert (answer.status, answer.code()) == (503, "worker_lost")
+        assert "retry-after" not in answer.headers
+        assert len(notes.notes()) == 1
+    else:
+        eventually(lambda: len(notes.notes()) == 2, "it runs again")
+        notes.go()
+        assert asked.result().status == 200
+        assert int(notes.notes()[1].split()[-1]) != first
+    eventually(lambda: held.http.get("/held/pid").status == 200, "the service is back")
+
+
+@both_transports
+@pytest.mark.parametrize(("mebibytes", "outcome"), [(1, 200), (7, 200), (9, 503)])
+def test_a_body_that_was_not_kept_cannot_be_sent_again(
+    held: Served, tmp_path: Path, background: ThreadPoolExecutor, mebibytes: int, outcome: int
+) -> None:
+    notes = Notes(tmp_path / "upload")
+    data = bytes(mebibytes << 20)
+    path = "/held/upload/" + str(notes.note).replace("/", "~")
+    kind = {"content-type": "application/octet-stream"}
+    asked = background.submit(held.http.request, "PUT", path, data, kind)
+    os.kill(int(notes.wait(f"upload of {len(data)}").split()[-1]), signal.SIGKILL)
+    if outcome == 200:
+        eventually(lambda: len(notes.notes()) == 2, "it runs again")
+        notes.go()
+    answer = asked.result()
+    assert answer.status == outcome
+    assert outcome == 200 or answer.code() == "worker_lost"
+    eventually(lambda: held.http.get("/held/pid").status == 200, "the service is back")
+
+
+def test_a_request_that_waits_is_not_touched_by_a_death(
+    held: Served, tmp_path: Path, background: ThreadPoolExecutor
+) -> None:
+    def post(notes: Notes) -> Answer:
+        return held.http.post("/single/post", {"note": str(notes.note)})
+
+    first, second = Notes.within(tmp_path), Notes.within(tmp_path)
+    lost = background.submit(post, first)
+    pid = int(first.wait("post").split()[1])
+    waiting = background.submit(post, second)
+    eventually(lambda: metric(held, "samovar_queue_items", model="single") == 1, "it waits")
+    assert second.notes() == []
+    second.go()
+    os.kill(pid, signal.SIGKILL)
+    assert lost.result().code() == "worker_lost"
+    assert waiting.result().status == 200
+    assert len(second.notes()) == 1
+
+
+class Clients:
+    """Threads that ask a pipeline again and again; the answers by what was sent."""
+
+    def __init__(self, pipeline: Pipeline, method: str, count: int, headers: Mapping[str, str] | None = None) -> None:
+        self.answers: dict[int, Answer] = {}
+        self._pipeline, self._method, self._headers = pipeline, method, headers
+        self._numbers = itertools.count(1)
+        self._is_over = threading.Event()
+        self._threads = ThreadPoolExecutor(count)
+        self._running: list[Future[None]] = [self._threads.submit(self._run) for _ in range(count)]
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            number = next(self._numbers)
+            self.answers[number] = self._pipeline.ask(self._method, number, headers=self._headers)
+
+    def more(self, count: int) -> None:
+        """Wait for more answers."""
+        before = len(self.answers)
+        eventually(lambda: len(self.answers) > before + count, "more answers")
+
+    def end(self) -> None:
+        """Wait for the last ones; none may have lost its connection."""
+        self._is_over.set()
+        for running in self._running:
+            running.result()
+        self._threads.shutdown()
+
+    def wrong(self) -> set[tuple[int, str]]:
+        """Status and code of answers other than the sum."""
+        return {
+            (answer.status, answer.json().get("code", "") if answer.status != 200 else answer.body.decode())
+            for number, answer in self.answers.items()
+            if answer.status != 200 or answer.json() != [number + 2]
+        }
+
+
+@both_transports
+@pytest.mark.parametrize("method", ["both", "both_sync", "waiting"])
+def test_deaths_of_a_model_under_a_service_cost_its_callers_nothing(pipeline: Pipeline, method: str) -> None:
+    clients = Clients(pipeline, method, 8)
+    step = "patient" if method == "waiting" else "first"
+    for _ in range(4):
+        clients.more(30)
+        os.kill(last_pid(pipeline, step), signal.SIGKILL)
+        os.kill(last_pid(pipeline, "second"), signal.SIGKILL)
+    clients.more(30)
+    clients.end()
+    assert clients.wrong() == set()
+
+
+def last_pid(pipeline: Pipeline, step: str) -> int:
+    """The process that ran a step last."""
+    return int([line for line in pipeline.notes() if line.startswith(step)][-1].split()[1])
+
+
+@both_transports
+@pytest.mark.parametrize(("header", "wrong"), [("true", set()), ("false", {(503, "worker_lost")})])
+def test_deaths_of_a_service_under_load_cost_only_what_may_not_run_twice(
+    serve: Serve, tmp_path: Path, header: str, wrong: set[tuple[int, str]]
+) -> None:
+    served = serve("composed.py")
+    pipeline = Pipeline.of(served, tmp_path)
+    clients = Clients(pipeline, "both", 8, {"samovar-idempotent": header})
+    for deaths in range(1, 4):
+        clients.more(30)
+        os.kill(worker_of(served), signal.SIGKILL)
+        eventually(lambda: metric(served, "samovar_worker_restarts_total", model="pipeline") == deaths, "it is seen")  # noqa: B023 - at once
+    clients.more(30)
+    clients.end()
+    assert clients.wrong() == wrong
+    pipeline.wait_idle()
+
+
+def worker_of(served: Served) -> int:
+    """The worker of the service."""
+    return int(served.http.get("/pipeline/pid").json())
+
+
+@both_transports
+def test_a_blocking_method_holds_up_its_own_service_alone_and_the_log_says_where(
+    serve: Serve, tmp_path: Path, background: ThreadPoolExecutor
+) -> None:
+    served = serve("held.py", "echo.py:EchoFp32")
+    notes, other = Notes.within(tmp_path), Notes.within(tmp_path)
+    blocking = background.submit(ask, served, "blocking", notes)
+    notes.wait("blocking")
+    waiting = background.submit(ask, served, "post", other)
+    while not told_blocked(served):
+        for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/held/ready", "/metrics"):
+            assert served.http.get(path).status == 200
+        assert served.http.infer("echo_fp32", X).status == 200
+    assert other.notes() == [], "nothing else of the service has begun"
+    (line,) = told_blocked(served)
+    assert (line["model"], "held.py:" in line["message"], "in held_sync" in line["message"]) == ("held", True, True)
+    assert "asyncio.to_thread" in line["message"]
+    late = background.submit(ask, served, "get", other, samovar_timeout_ms="200")
+    assert late.result().code() == "deadline_exceeded"
+    notes.go()
+    other.go()
+    assert (blocking.result().status, waiting.result().status) == (200, 200)
+    assert len(told_blocked(served)) == 1
+
+
+def told_blocked(served: Served) -> list[dict[str, Any]]:
+    """Lines of the log that say who blocks an event loop."""
+    return [line for line in served.log() if "event loop has been blocked" in line["message"]]
+
+
+def test_a_blocking_method_does_not_keep_the_engine_from_stopping(
+    serve: Serve, tmp_path: Path, background: ThreadPoolExecutor
+) -> None:
+    served = serve("held.py", options=["--drain-timeout-s", "0.5"])
+    notes = Notes.within(tmp_path)
+    blocking = background.submit(ask, served, "blocking", notes)
+    notes.wait("blocking")
+    served.process.send_signal(signal.SIGTERM)
+    assert blocking.result().code() == "shutting_down"
+    assert served.process.wait(10) == 0
+    assert served.wait_gone() == []
