@@ -47,7 +47,8 @@ STATUSES = {
     "worker_lost": 503,
     "deadline_exceeded": 504,
 }
-_BUSY = (429, 503)
+# Those that pass; what a lost worker ran, for one, may not run again.
+_BUSY = ("queue_full", "overloaded", "not_ready", "shutting_down")
 # The code that stands for a status which a program chose itself.
 _CODES = {
     404: "not_found",
@@ -113,8 +114,7 @@ def quoted(text: str) -> str:
 
 
 def _of_code(code: str, text: str) -> Fault:
-    status = STATUSES[code]
-    return Fault(status, code, text, headers={"retry-after": "1"} if status in _BUSY else {})
+    return Fault(STATUSES[code], code, text, headers={"retry-after": "1"} if code in _BUSY else {})
 
 
 def _of_http(error: HTTPException) -> Fault:
