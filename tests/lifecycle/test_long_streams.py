@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from http_door import Wire
 from protocol.streams import Streams, lines
 from protocol.uploads import error
 from serving import Serve, Served, both_transports
+from sharing import kept
 from watching import descriptors, eventually, metric, resident_kib
 
 ITEM_BYTES = 65_536
@@ -19,10 +21,17 @@ GROWTH_KIB = 32 * 1024
 POURING = ["pour", "pour_through"]
 
 
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """An engine with apps/streaming.py per transport."""
+    with kept(["streaming.py"], tmp_path_factory, deadly=True) as engine:
+        yield engine
+
+
 @pytest.fixture
-def streams(serve: Serve, tmp_path: Path) -> Streams:
-    """Streams of an engine without a spare worker, whose start would be seen in what is measured."""
-    return Streams.of(serve("streaming.py", options=["--spare-workers", "0"]), tmp_path)
+def streams(engines: Callable[[str], Served], transport: str, tmp_path: Path) -> Streams:
+    """Streams of the engine of this transport."""
+    return Streams.of(engines(transport), tmp_path)
 
 
 def pids(served: Served) -> list[int]:
@@ -139,7 +148,8 @@ def begun_by(streams: Streams) -> int:
     return int(streams.notes()[0].removeprefix("begun by "))
 
 
-def test_a_stop_lets_streams_end(streams: Streams, background: ThreadPoolExecutor) -> None:
+def test_a_stop_lets_streams_end(serve: Serve, tmp_path: Path) -> None:
+    streams = Streams.of(serve("streaming.py"), tmp_path)
     served = streams.served
     with served.http.wire() as wire:
         streams.begin(wire, "through", 3, hold=1)
