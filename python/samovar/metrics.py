@@ -1,5 +1,6 @@
 """Metrics of user code, by prometheus_client: each made at its first use and found again at the next."""
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[str, tuple[str, ...], Any]] = {}
+        self._lock = threading.Lock()  # methods that are no coroutines run in threads
 
     def counter(self, name: str, description: str = "", labels: Sequence[str] = ()) -> "Counter":
         """What only grows: `.inc()`; with labels `.labels("eu").inc()`."""
@@ -41,9 +43,10 @@ class Metrics:
 
     def _metric(self, kind: str, name: str, description: str, labels: Sequence[str], **options: Any) -> Any:
         wanted = (kind, tuple(labels))
-        if name not in self._made:
-            self._made[name] = (*wanted, _make(kind, name, description or name, labels, options))
-        *found, metric = self._made[name]
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = (*wanted, _make(kind, name, description or name, labels, options))
+            *found, metric = self._made[name]
         if tuple(found) != wanted:
             raise ConfigError(
                 f'metric "{name}" is a {found[0]} with labels {found[1]}, asked for is a {kind} with {wanted[1]}',

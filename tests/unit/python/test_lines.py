@@ -1,6 +1,7 @@
 """Lines of user code are tagged with the requests on whose behalf they are written."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -53,6 +54,26 @@ def test_a_call_that_has_ended_tags_nothing(stream: Any, raw: io.BytesIO) -> Non
 def test_user_text_does_not_pass_for_a_tag(stream: Any, raw: io.BytesIO) -> None:
     print("\x1efake\x1ftext", file=stream)
     assert raw.getvalue() == b"\x1e\x1f\x1efake\x1ftext\n"
+
+
+def test_lines_of_threads_stay_whole(stream: Any, raw: io.BytesIO) -> None:
+    stream.write("one ")
+    with ThreadPoolExecutor(1) as other:
+        other.submit(print, "another", file=stream).result()
+    print("line", file=stream)
+    assert raw.getvalue() == b"another\none line\n"
+
+
+def test_a_begun_line_is_written_when_it_is_flushed_or_grows_long(stream: Any, raw: io.BytesIO) -> None:
+    running.set(Tag(cast("Call", Named())))
+    print("50 %", end="", file=stream, flush=True)
+    assert raw.getvalue() == b"\x1ea,b\x1f50 %"
+    print(" 100 %", file=stream)
+    assert raw.getvalue() == b"\x1ea,b\x1f50 % 100 %\n"
+    for _ in range(10_000):
+        stream.write("more")
+    stream.flush()
+    assert raw.getvalue().endswith(b"\n\x1ea,b\x1f" + b"more" * 10_000)
 
 
 def test_text_that_is_no_unicode_is_written_all_the_same(stream: Any, raw: io.BytesIO) -> None:
