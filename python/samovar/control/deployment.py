@@ -10,6 +10,7 @@ from samovar.config.options import close_match
 from samovar.control.engine import ENDED, Engine, states_of
 from samovar.control.loads import Description, Load, duplicates
 from samovar.control.origins import Origins
+from samovar.control.paths import shared_path
 from samovar.control.report import Report
 from samovar.control.uses import Known, cycle, resolved, title
 from samovar.errors import ConfigError, SamovarError, TargetError, describe_failure
@@ -39,10 +40,11 @@ class Deployment:
 
     def check(self, load: Load) -> None:
         """Refuse a start that contradicts itself, before any of it is loaded. Raises TargetError or ConfigError."""
-        fault = duplicates(load.descriptions)
+        models = [model for description in load.descriptions for model in description.models]
+        fault = duplicates(load.descriptions) or shared_path(models)
         if fault is not None:
             raise fault
-        names = {model["name"] for description in load.descriptions for model in description.models}
+        names = {model["name"] for model in models}
         unknown = sorted(self._configuration.models.keys() - names)
         has_failed = any(description.cause is not None for description in load.descriptions)
         if unknown and not has_failed and not load.is_open:
@@ -122,7 +124,15 @@ class Deployment:
         owner = self._origins.owner(key, source)
         if owner is not None:
             raise ConfigError(f'{title(model)} version "{key[1]}" is already served from {owner}')
+        shared = shared_path([*self._served(), model]) if model["service"] is not None else None
+        if shared is not None:
+            raise shared
         return options_of(source, model, self._configuration)
+
+    def _served(self) -> list[Mapping[str, Any]]:
+        """What was described of the versions that are there."""
+        states = states_of(self._engine)
+        return [model for key, model in self._origins.models.items() if states.get(key, "failed") not in ENDED]
 
     def _drop_placeholder(self, source: Source, described: Sequence[Key]) -> None:
         """A source that can be described needs no failure under a name that was made up for it."""
