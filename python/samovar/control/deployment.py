@@ -40,8 +40,9 @@ class Deployment:
 
     def check(self, load: Load) -> None:
         """Refuse a start that contradicts itself, before any of it is loaded. Raises TargetError or ConfigError."""
-        models = [model for description in load.descriptions for model in description.models]
-        fault = duplicates(load.descriptions) or shared_path(models)
+        described = sorted(load.descriptions, key=lambda description: load.sources.index(description.source))
+        models = [model for description in described for model in description.models]
+        fault = duplicates(described) or shared_path(models)
         if fault is not None:
             raise fault
         names = {model["name"] for model in models}

@@ -10,7 +10,7 @@ from samovar.control.engine import ENDED, Engine, states_of
 from samovar.control.loads import Description, Load, model_place
 from samovar.control.origins import Origins
 from samovar.control.report import Report
-from samovar.control.uses import further_sources
+from samovar.control.uses import further_sources, title
 from samovar.errors import SamovarError, describe_failure
 from samovar.repository.settings import notes, question_of
 from samovar.repository.sources import Key, Source
@@ -66,7 +66,7 @@ class Loading:
             if cause is None:
                 self._origins.loaded(key, source)
             else:
-                load.faults.append((f'{source}: model "{key[0]}" version "{key[1]}"', cause))
+                load.faults.append((f'{source}: {title(self._origins.models[key])} version "{key[1]}"', cause))
             self._end_if_over(load)
 
     def _ask(self, load: Load, source: Source) -> list[str]:

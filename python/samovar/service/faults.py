@@ -148,6 +148,12 @@ def told(details: Sequence[Mapping[str, Any]]) -> str:
         return f"{field_name} is missing; send it{more}"
     if detail["type"] == "extra_forbidden":
         return f"{field_name} is unknown; leave it out{more}"
-    got = quoted(to_json(detail["input"], fallback=repr, inf_nan_mode="null", bytes_mode="base64").decode())
     wanted = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{field_name}: got {got}; {quoted(wanted)}{more}"
+    return f"{field_name}: got {_got(detail['input'])}; {quoted(wanted)}{more}"
+
+
+def _got(value: Any) -> str:
+    """What was sent as people read it; of a file that is none its size."""
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return quoted(to_json(value, fallback=repr, inf_nan_mode="null", bytes_mode="base64").decode())
