@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from serving import Serve, Served
+from watching import eventually
 
 ROOT = Path(__file__).parent.parent
 GUIDES = ROOT / "docs" / "guides"
 ADDRESS = "127.0.0.1:8000"
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the commands of the pages are those of curl")
 _BLOCK = re.compile(r"^```(\w*)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+_SUGGESTION = re.compile(r"^try:\n  .+\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,16 @@ class Reader:
             self._served.stop()
             self._served = None
 
+    def _introduction(self) -> str:
+        """What the start prints; the ready file is there a moment before it."""
+        told = self._engine().stdout_path
+        eventually(lambda: _SUGGESTION.search(told.read_text()), "the start has told how to call it")
+        return told.read_text()
+
     def _type(self, command: str, wanted: str) -> None:
         if command.startswith("samovar serve "):
             self._target = command.split()[2]
-            got = self._engine().stdout_path.read_text() if wanted else ""
+            got = self._introduction() if wanted else ""
         else:
             got = self._run(command)
         got = got.replace(f"127.0.0.1:{self._engine().port}", ADDRESS)
