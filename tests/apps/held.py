@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+
 import samovar
 
 PAUSE_S = 0.005
@@ -38,6 +41,16 @@ def held_sync(name: str, note: str) -> int:
     while not may_go(note):
         time.sleep(PAUSE_S)
     return os.getpid()
+
+
+async def afterwards(note: str) -> None:
+    """What is done in the background."""
+    try:
+        await held("afterwards", note)
+        begin("done", note)
+    except asyncio.CancelledError:
+        begin("cancelled", note)
+        raise
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
@@ -71,6 +84,11 @@ class Held:
     @samovar.api(path="/held/upload/{note}", method="PUT", idempotent=True)
     async def upload(self, note: str, data: bytes) -> int:
         return await held(f"upload of {len(data)}", note.replace("~", "/"))
+
+    @samovar.api
+    async def afterwards(self, note: str) -> Response:
+        """Answers, and then waits."""
+        return Response("answered", background=BackgroundTask(afterwards, note))
 
     @samovar.api
     async def blocking(self, note: str) -> int:

@@ -248,3 +248,20 @@ def test_a_blocking_method_does_not_keep_the_engine_from_stopping(
     assert blocking.result().code() == "shutting_down"
     assert served.process.wait(10) == 0
     assert served.wait_gone() == []
+
+
+@both_transports
+@pytest.mark.parametrize("last", ["done", "cancelled"])
+def test_a_stop_waits_for_what_is_done_after_an_answer_but_not_for_ever(
+    serve: Serve, tmp_path: Path, last: str
+) -> None:
+    served = serve("held.py")
+    notes = Notes.within(tmp_path)
+    assert ask(served, "afterwards", notes).body == b"answered"
+    notes.wait("afterwards")
+    served.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "draining" in served.output(), "it drains")
+    if last == "done":
+        notes.go()
+    assert served.process.wait(10) == 0
+    assert notes.notes()[-1].startswith(last)

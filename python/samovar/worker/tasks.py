@@ -21,6 +21,8 @@ from samovar.worker.watchdog import Watchdog
 
 __all__ = ["run_tasks"]
 
+_AFTERWARDS_S = 2.0  # the engine waits for an unload a little longer
+
 
 async def run_tasks(channel: Channel, caller: EngineCaller, questions: Questions, first: Ask) -> None:
     """Answer `first` and everything after it until the engine wants this process to end.
@@ -86,11 +88,20 @@ class _Tasks:
             spec = json.loads(message.body)
             # A service's task may outlive its answer; how many requests it gets is the engine's matter.
             self._concurrency = math.inf if spec["service"] else spec["options"]["concurrency"]
-        rest = self._questions.answer(message)
+        is_unload = message.verb == "unload" and self._calls
+        rest = self._unload(message) if is_unload else self._questions.answer(message)
         if rest is not None:
             task = self._start(rest)
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
+
+    async def _unload(self, message: Any) -> None:
+        """Unload after what a service does beyond its answers, if that does not take long."""
+        if all(call.is_answered for call in self._calls.values()):
+            await asyncio.wait([call.task for call in self._calls.values() if call.task], timeout=_AFTERWARDS_S)
+        rest = self._questions.answer(message)
+        if rest is not None:
+            await rest
 
     def _end(self, call: RunningCall, task: "asyncio.Task[None]") -> None:
         if task.cancelled():  # before it ran at all, else it would have answered
