@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
+from starlette.background import BackgroundTask
+from starlette.responses import Response
 
 import samovar
 
@@ -171,6 +173,16 @@ class Pipeline:
     async def misfit(self) -> None:
         """Arguments that the model does not take."""
         await self.first.predict(np.ones((1, 2), np.float64), [b""])
+
+    @samovar.api
+    async def afterwards(self, x: list[float], note: str) -> Response:
+        """Answers before the first step."""
+
+        async def step() -> None:
+            await self.first.predict([x], [note.encode()])
+            write(note, "stepped")
+
+        return Response("answered", background=BackgroundTask(step))
 
     @samovar.api(method="GET")
     async def pid(self) -> int:

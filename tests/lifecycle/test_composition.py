@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import models
 from h2_wire import H2Wire
 from lifecycle.pipelines import DIES, INVALID, RAISES, WAITS, Pipeline
 from serving import Serve, both_transports
@@ -90,6 +91,50 @@ def test_an_argument_that_does_not_fit_is_told_where_it_is_made(pipeline: Pipeli
     assert (answer.status, answer.code()) == (500, "model_error")
     for word in ("Pipeline.misfit", "step first.predict", '"x"', "float64", "astype"):
         assert word in answer.json()["error"]
+
+
+@both_transports
+def test_what_is_done_after_an_answer_may_call_models_too(pipeline: Pipeline) -> None:
+    assert pipeline.ask("afterwards", 1).body == b"answered"
+    pipeline.wait("stepped")
+    assert pipeline.steps() == ["first", "stepped"]
+
+
+OTHERS = """
+import numpy as np
+import samovar
+
+@samovar.service
+class Calling:
+    net = samovar.use("net.onnx")
+    older = samovar.use("folder/other", version="1")
+    newest = samovar.use("folder/other")
+    giving = samovar.use("giving.give")
+
+    @samovar.api
+    async def call(self, x: list[float]) -> list[list[float]]:
+        row = np.array([x], np.float32)
+        found = [await handle.predict(row) for handle in (self.net, self.older, self.newest)]
+        return [one[0].tolist() for one in found] + [(await self.giving.predict(x[:1])).tolist()]
+
+@samovar.service
+class Giving:
+    @samovar.api
+    async def give(self, number: float) -> float:
+        return number * 5
+"""
+
+
+def test_files_versions_and_methods_of_other_services_are_called(serve: Serve, tmp_path: Path) -> None:
+    models.scale(tmp_path / "net.onnx", 2.0)
+    for version, factor in (("1", 3.0), ("2", 4.0)):
+        models.scale(tmp_path / "folder" / "other" / version / "model.onnx", factor)
+    (tmp_path / "calling.py").write_text(OTHERS)
+    served = serve(str(tmp_path / "calling.py"))
+    answer = served.http.post("/calling/call", {"x": [1, 2, 3]})
+    assert answer.status == 200, answer.body
+    assert answer.json() == [[2, 4, 6], [3, 6, 9], [4, 8, 12], [5]]
+    assert served.http.post("/giving/give", {"number": 1}).json() == 5
 
 
 @both_transports

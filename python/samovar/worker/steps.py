@@ -43,9 +43,7 @@ class EngineCaller:
         tensors: "Sequence[tuple[str, int, tuple[int, ...], Buffer]]",
     ) -> "EngineStep":
         """Send a call; of each input its name, datatype number, shape and C-contiguous bytes."""
-        tag = running.get()
-        parent = tag.call.id if tag is not None and tag.call is not None else 0
-        return EngineStep(self, model, self._channel.begin((model, version), parent, tensors))
+        return EngineStep(self, model, self._channel.begin((model, version), _parent(), tensors))
 
     def heard(self, number: int) -> bool:
         """Something has come for a step; False if the number is none that is waited for here."""
@@ -67,6 +65,15 @@ class EngineCaller:
             finally:
                 self._waiting.pop(step.number, None)
         return news
+
+
+def _parent() -> int:
+    """The call that a step is part of; 0: none, as after the answer of one nobody waits for its steps."""
+    tag = running.get()
+    call = tag.call if tag is not None else None
+    if call is None or getattr(call, "is_answered", False):  # those of an event loop know
+        return 0
+    return call.id
 
 
 class EngineStep:
