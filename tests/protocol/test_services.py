@@ -112,6 +112,8 @@ def test_a_result_may_be_bytes_a_file_a_response_or_nothing(services: Served) ->
     large = services.http.get("/typed/large?size=5000000")
     assert (large.headers["content-type"], large.headers["content-length"]) == ("application/octet-stream", "5000000")
     assert large.body == b"\xa5" * 5_000_000
+    larger = services.http.get("/typed/large?size=40000000")  # more than goes at once
+    assert (larger.headers["content-length"], larger.body == b"\xa5" * 40_000_000) == ("40000000", True)
     empty = services.http.get("/typed/large?size=0")
     assert (empty.status, empty.headers["content-length"], empty.body) == (200, "0", b"")
     assert services.http.get("/typed/path").body == Path(APPS / "typed.py").read_bytes()

@@ -14,6 +14,8 @@ _Http = tuple[str, str, str, Headers, str, str, str, bool]
 
 # Larger pieces of a streamed body are cut, so that a slow client holds little memory of the engine.
 PIECE_BYTES = 64 << 10
+# So does a longer body that comes at once.
+WHOLE_BYTES = 32 << 20
 
 
 async def serve_http(application: Application, call: RunningCall, http: _Http) -> None:
@@ -98,17 +100,17 @@ class _Exchange:
             raise RuntimeError("http.response.body was sent before http.response.start")
         if self._is_over:
             raise RuntimeError("http.response.body was sent after the end of the response")
+        if more or len(body) > WHOLE_BYTES:
+            view = memoryview(body)
+            for at in range(0, len(view), PIECE_BYTES):
+                await self._send_piece(bytes(view[at : at + PIECE_BYTES]))
+            if self._head is not None:  # an empty piece sends the head
+                await self._send_piece(b"")
+            body = b""
         if not more:
             head, self._head = self._head, None
             self._is_over = True
             self._running.respond(head, bytes(body))
-            return
-        view = memoryview(body)
-        pieces = [view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES)] or [view]
-        for piece in pieces:
-            if len(piece) == 0 and self._head is None:
-                continue
-            await self._send_piece(bytes(piece))
 
     async def _send_piece(self, piece: bytes) -> None:
         """Send once there is credit: a slow client slows the application."""

@@ -25,8 +25,6 @@ impl WorkerEnd {
     /// answer is that.
     pub fn finish(&self, mut call: CallFrame, outputs: &[Output<'_>]) {
         let mut descriptor = self.close(&mut call);
-        let is_too_large =
-            |output: &Output<'_>| output.data.len() as u64 > MAX_TENSOR_BYTES || output.shape.len() > MAX_RANK;
         match &self.shm {
             _ if outputs.iter().any(is_too_large) => {
                 let text = format!("an output has at most {MAX_TENSOR_BYTES} bytes and {MAX_RANK} axes; return less");
@@ -141,6 +139,7 @@ impl WorkerEnd {
         outputs: &[Output<'_>],
     ) -> Result<(), NoRoom> {
         match &self.shm {
+            _ if outputs.iter().any(is_too_large) => Err(NoRoom), // the engine would take it for a bad frame
             Some(shm) => self.send_shm(shm, descriptor, message, outputs),
             None => {
                 self.send_inline(descriptor, message, outputs);
@@ -267,6 +266,10 @@ impl WorkerEnd {
         let offset = u64::from(descriptor.offset) * ALIGNMENT;
         self.segments.lock().arena.release(descriptor.segment, offset, descriptor.generation);
     }
+}
+
+fn is_too_large(output: &Output<'_>) -> bool {
+    output.data.len() as u64 > MAX_TENSOR_BYTES || output.shape.len() > MAX_RANK
 }
 
 /// The rows of the one output, if they and the signature say its whole shape.
