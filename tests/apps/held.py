@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import numpy as np
+from jaxtyping import Int64
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 
@@ -61,9 +63,28 @@ async def application(scope: dict[str, Any], receive: Any, send: Callable[[dict[
         await send({"type": "http.response.body", "body": str(pid).encode()})
 
 
+def poll(note: str, context: samovar.Context) -> None:
+    """Run until nobody waits."""
+    begin("poll", note)
+    while not context.cancelled:
+        time.sleep(PAUSE_S)
+    begin("seen", note)
+
+
+@samovar.model
+class Polling:
+    """The same as a model."""
+
+    def predict(self, note: samovar.Bytes[np.ndarray, "1"], context: samovar.Context) -> Int64[np.ndarray, "1"]:
+        poll(note[0].decode(), context)
+        return np.zeros(1, np.int64)
+
+
 @samovar.service
 class Held:
     """Methods that may run twice, and such that may not."""
+
+    polling = samovar.use(Polling)
 
     @samovar.api(method="GET")
     async def get(self, note: str) -> int:
@@ -84,6 +105,26 @@ class Held:
     @samovar.api(path="/held/upload/{note}", method="PUT", idempotent=True)
     async def upload(self, note: str, data: bytes) -> int:
         return await held(f"upload of {len(data)}", note.replace("~", "/"))
+
+    @samovar.api
+    def poll(self, note: str, context: samovar.Context) -> None:
+        poll(note, context)
+
+    @samovar.api
+    async def watch(self, note: str, context: samovar.Context) -> None:
+        """Somebody else than the method is told."""
+
+        async def see() -> None:
+            await context.wait_cancelled()
+            begin("seen", note)
+
+        self.seeing = asyncio.create_task(see())
+        begin("watch", note)
+        await asyncio.sleep(3_600)
+
+    @samovar.api
+    async def through(self, note: str) -> None:
+        await self.polling.predict([note.encode()])
 
     @samovar.api
     async def afterwards(self, note: str) -> Response:

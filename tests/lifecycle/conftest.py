@@ -37,3 +37,16 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 def pipeline(composed: Callable[[str], Served], transport: str, tmp_path: Path) -> Pipeline:
     """The service of apps/composed.py and its models, with notes of this test's own."""
     return Pipeline.of(composed(transport), tmp_path)
+
+
+@pytest.fixture(scope="session")
+def holding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """An engine with apps/held.py per transport."""
+    with kept(["held.py"], tmp_path_factory, deadly=True) as engine:
+        yield engine
+
+
+@pytest.fixture
+def held(holding: Callable[[str], Served], transport: str) -> Served:
+    """The services of apps/held.py."""
+    return holding(transport)

@@ -1,54 +1,21 @@
 """What the death of a service's worker, or of a model under it, costs: nobody's answer that may be given twice."""
 
 import itertools
-import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-import numpy as np
 import pytest
 
 from http_door import Answer
+from lifecycle.holding import ask
 from lifecycle.pipelines import Pipeline
 from notes import Notes
 from serving import Serve, Served, both_transports
-from sharing import kept
 from watching import eventually, metric
-
-JSON = {"content-type": "application/json"}
-X = {"x": np.ones((1, 1), np.float32)}
-
-
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
-    """An engine with the services of apps/held.py per transport."""
-    with kept(["held.py"], tmp_path_factory, deadly=True) as engine:
-        yield engine
-
-
-@pytest.fixture
-def held(engines: Callable[[str], Served], transport: str) -> Served:
-    """The one of this transport."""
-    return engines(transport)
-
-
-def ask(served: Served, name: str, notes: Notes, **headers: str) -> Answer:
-    """A request to one of the methods of apps/held.py."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    query, body = f"?note={quote(str(notes.note))}", json.dumps({"note": str(notes.note)}).encode()
-    match name:
-        case "get" | "get_sync":
-            return served.http.request("GET", f"/held/{name}{query}", headers=named)
-        case "mounted get" | "mounted head" | "mounted post":
-            return served.http.request(name.split()[1].upper(), f"/held-app/{query}", headers=named)
-        case _:
-            return served.http.request("POST", f"/held/{name}", body, {**JSON, **named})
 
 
 @both_transports
@@ -205,63 +172,3 @@ def test_deaths_of_a_service_under_load_cost_only_what_may_not_run_twice(
 def worker_of(served: Served) -> int:
     """The worker of the service."""
     return int(served.http.get("/pipeline/pid").json())
-
-
-@both_transports
-def test_a_blocking_method_holds_up_its_own_service_alone_and_the_log_says_where(
-    serve: Serve, tmp_path: Path, background: ThreadPoolExecutor
-) -> None:
-    served = serve("held.py", "echo.py:EchoFp32")
-    notes, other = Notes.within(tmp_path), Notes.within(tmp_path)
-    blocking = background.submit(ask, served, "blocking", notes)
-    notes.wait("blocking")
-    waiting = background.submit(ask, served, "post", other)
-    while not told_blocked(served):
-        for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/held/ready", "/metrics"):
-            assert served.http.get(path).status == 200
-        assert served.http.infer("echo_fp32", X).status == 200
-    assert other.notes() == [], "nothing else of the service has begun"
-    (line,) = told_blocked(served)
-    assert (line["model"], "held.py:" in line["message"], "in held_sync" in line["message"]) == ("held", True, True)
-    assert "asyncio.to_thread" in line["message"]
-    late = background.submit(ask, served, "get", other, samovar_timeout_ms="200")
-    assert late.result().code() == "deadline_exceeded"
-    notes.go()
-    other.go()
-    assert (blocking.result().status, waiting.result().status) == (200, 200)
-    assert len(told_blocked(served)) == 1
-
-
-def told_blocked(served: Served) -> list[dict[str, Any]]:
-    """Lines of the log that say who blocks an event loop."""
-    return [line for line in served.log() if "event loop has been blocked" in line["message"]]
-
-
-def test_a_blocking_method_does_not_keep_the_engine_from_stopping(
-    serve: Serve, tmp_path: Path, background: ThreadPoolExecutor
-) -> None:
-    served = serve("held.py", options=["--drain-timeout-s", "0.5"])
-    notes = Notes.within(tmp_path)
-    blocking = background.submit(ask, served, "blocking", notes)
-    notes.wait("blocking")
-    served.process.send_signal(signal.SIGTERM)
-    assert blocking.result().code() == "shutting_down"
-    assert served.process.wait(10) == 0
-    assert served.wait_gone() == []
-
-
-@both_transports
-@pytest.mark.parametrize("last", ["done", "cancelled"])
-def test_a_stop_waits_for_what_is_done_after_an_answer_but_not_for_ever(
-    serve: Serve, tmp_path: Path, last: str
-) -> None:
-    served = serve("held.py")
-    notes = Notes.within(tmp_path)
-    assert ask(served, "afterwards", notes).body == b"answered"
-    notes.wait("afterwards")
-    served.process.send_signal(signal.SIGTERM)
-    eventually(lambda: "draining" in served.output(), "it drains")
-    if last == "done":
-        notes.go()
-    assert served.process.wait(10) == 0
-    assert notes.notes()[-1].startswith(last)
