@@ -115,6 +115,24 @@ def test_each_request_of_a_service_leaves_one_access_line(serve: Serve) -> None:
     assert (left["status"], left["code"], left["bytes_in"]) == (400, "invalid_request", 5)
 
 
+def test_a_client_that_goes_away_is_no_error_of_the_program(serve: Serve) -> None:
+    served = serve("mounted.py", "streaming.py", "sockets.py", options=["--spare-workers", "0"])
+    with served.http.wire() as wire:
+        wire.send(b"GET /raw/unsized/4000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wire.head()
+    with served.http.wire() as wire:
+        wire.send(b"GET /streams/items?count=1000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wire.head()
+    with served.http.wire() as wire:
+        Sockets(served).ask(wire, "pour/4000")
+        wire.head()
+    eventually(lambda: metric(served, "samovar_in_flight") == 0, "all have ended")
+    assert served.stop() == 0
+    assert [line for line in served.log() if line["level"] != "INFO"] == []
+    gone = [line for line in served.log() if line["message"] == "request" and line["path"] != "/metrics"]
+    assert [line["code"] for line in gone] == ["cancelled"] * 3
+
+
 def test_requests_are_counted_for_the_service_by_what_became_of_them(serve: Serve) -> None:
     served = serve("typed.py", "mounted.py", "sockets.py", options=["--spare-workers", "0"])
 

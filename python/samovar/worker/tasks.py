@@ -132,8 +132,13 @@ class _Tasks:
             if running_call.is_answered:
                 _tell_late(error)
             else:
-                report(call, error)
+                report(call, asyncio.CancelledError() if call.cancelled and _is_disconnect(error) else error)
         tag.call = None
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    """What ASGI has `send` raise when the client has gone, and what Starlette makes of it."""
+    return isinstance(error, ConnectionError) or type(error).__name__ == "ClientDisconnect"
 
 
 def _tell_late(error: BaseException) -> None:
