@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -13,7 +13,6 @@ from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
 from samovar.types import Signature
 from samovar.worker import metrics
 from samovar.worker.channel import Ask, Call
-from samovar.worker.lifespan import Lifespan
 
 __all__ = ["Instance", "Questions", "needs_event_loop"]
 
@@ -49,7 +48,7 @@ class Questions:
 
     def __init__(self) -> None:
         self.instances: dict[int, Instance] = {}
-        self._lifespan: Lifespan | None = None
+        self._lifespan: AsyncExitStack | None = None  # of a service, from its load to its unload
         self._verbs = {
             "prepare": self._prepare,
             "describe": self._describe,
@@ -105,14 +104,15 @@ class Questions:
             for method in spec["service"]["methods"]
         }
         application = service.application
-        self._lifespan = Lifespan(application)
-        await self._lifespan.start()
+        lifespan = AsyncExitStack()
+        await lifespan.enter_async_context(application.router.lifespan_context(application))
+        self._lifespan = lifespan
         self.instances[spec["instance"]] = Instance(service, codec, methods, application)
 
     def _unload(self, _: dict[str, Any]) -> Awaitable[None] | None:
         try:
             lifespan, self._lifespan = self._lifespan, None
-            ends = [] if lifespan is None else [lifespan.stop()]
+            ends = [] if lifespan is None else [lifespan.aclose()]
             rests = [rest for instance in self.instances.values() if (rest := instance.model.close()) is not None]
         finally:
             self.instances.clear()
