@@ -13,13 +13,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from samovar.service.answers import request_id_of
 from samovar.service.declaration import mounts_of, service_declaration_of
 from samovar.service.endpoints import endpoints_of
 from samovar.service.faults import fault_of
 from samovar.service.mounting import MountedApplication
 from samovar.service.openapi import document_of
 from samovar.service.page import docs_routes
-from samovar.service.serving import Forms, Serving, request_id_of
+from samovar.service.serving import Forms, Serving
 from samovar.service.threads import Threads
 
 __all__ = ["build"]

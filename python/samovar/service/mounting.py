@@ -8,9 +8,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samovar.errors import LoadError
-from samovar.service.answers import send_fault
-from samovar.service.faults import fault_of
-from samovar.service.serving import request_id_of
+from samovar.service.answers import answer
 
 __all__ = ["MountedApplication"]
 
@@ -27,21 +25,8 @@ class MountedApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or WebSocket."""
         scope["state"] = dict(self._state)
-        started = False
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._application(scope, receive, sending)
-        except Exception as error:
-            if started or scope["type"] != "http":  # the server can only break the connection
-                raise
-            request_id = request_id_of(scope)
-            fault = fault_of(error, f"the application at {self.path}", request_id, expose=self._expose)
-            await send_fault(send, fault, request_id)
+        place = f"the application at {self.path}"
+        await answer(self._application, place, scope, receive, send, expose=self._expose)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

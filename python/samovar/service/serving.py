@@ -9,19 +9,19 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from samovar.context import Context
-from samovar.service.answers import send_fault, send_whole
+from samovar.service.answers import answer, request_id_of, send_whole
 from samovar.service.bodies import FORMS, query_fields, raw_types, read_form, read_raw, whole_body
 from samovar.service.endpoints import Endpoint
 from samovar.service.faults import fault_of
 from samovar.service.inputs import Inputs
 from samovar.service.methods import arguments
 from samovar.service.paths import parameters_of
-from samovar.service.refusals import ClientGone, Refusal
+from samovar.service.refusals import Refusal
 from samovar.service.results import Items, Results
 from samovar.service.streams import Stream
 from samovar.service.threads import Threads
 
-__all__ = ["Forms", "Serving", "request_id_of"]
+__all__ = ["Forms", "Serving"]
 
 
 class Forms:
@@ -61,23 +61,7 @@ class Serving:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        started = False
-
-        async def sending(message: Any) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, sending)
-        except ClientGone:
-            return
-        except Exception as error:
-            if started:  # the server can only break the connection
-                raise
-            request_id = request_id_of(scope)
-            fault = fault_of(error, self._endpoint.place, request_id, expose=self._expose)
-            await send_fault(send, fault, request_id)
+        await answer(self._answer, self._endpoint.place, scope, receive, send, expose=self._expose)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         lengths: dict[str, int] = {}
@@ -164,9 +148,3 @@ class Serving:
         if known is None:
             return Context(headers=headers, name=self._service)
         return Context.of_call(known["call"], headers, name=self._service)
-
-
-def request_id_of(scope: Scope) -> str:
-    """The id that the engine gave a request; none without an engine."""
-    known = scope.get("extensions", {}).get("samovar")
-    return known["id"] if known else ""
