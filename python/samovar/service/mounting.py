@@ -1,6 +1,7 @@
 """Applications of users below a path: their start and end, their state, their faults."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -67,5 +68,9 @@ class _Lifespan:
         await self._said.put({"type": f"lifespan.{what}"})
         answer = await self._heard.get()
         if answer is not None and answer["type"] == f"lifespan.{what}.failed":
-            reason = answer.get("message", "").strip().rpartition("\n")[2]
-            raise LoadError(f"the application at {self._path} failed its {what}: {reason}", "see its own log")
+            message = answer.get("message", "").strip()  # Starlette sends a traceback
+            sys.stderr.write(f"{message}\n")
+            reason = message.rpartition("\n")[2]
+            raise LoadError(
+                f"the application at {self._path} failed its {what}: {reason}", "the log has all that it said"
+            )

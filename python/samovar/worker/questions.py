@@ -110,13 +110,23 @@ class Questions:
         self.instances[spec["instance"]] = Instance(service, codec, methods, application)
 
     def _unload(self, _: dict[str, Any]) -> Awaitable[None] | None:
+        lifespan, self._lifespan = self._lifespan, None
+        return self._close_instances() if lifespan is None else self._unload_service(lifespan)
+
+    async def _unload_service(self, lifespan: AsyncExitStack) -> None:
+        """Applications end before the service's own `unload`, which runs even where one of them fails to."""
         try:
-            lifespan, self._lifespan = self._lifespan, None
-            ends = [] if lifespan is None else [lifespan.aclose()]
+            await lifespan.aclose()
+        finally:
+            if (rest := self._close_instances()) is not None:
+                await rest
+
+    def _close_instances(self) -> Awaitable[None] | None:
+        try:
             rests = [rest for instance in self.instances.values() if (rest := instance.model.close()) is not None]
         finally:
             self.instances.clear()
-        return _in_turn([*ends, *rests]) if ends or rests else None
+        return _in_turn(rests) if rests else None
 
 
 async def _in_turn(rests: Sequence[Awaitable[None]]) -> None:

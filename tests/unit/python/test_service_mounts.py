@@ -147,4 +147,7 @@ def test_a_failed_start_is_said() -> None:
 
     with pytest.raises(LoadError) as caught:
         asyncio.run(start())
-    assert str(caught.value) == "the application at /db failed its startup: RuntimeError: no database; see its own log"
+    assert (
+        str(caught.value)
+        == "the application at /db failed its startup: RuntimeError: no database; the log has all that it said"
+    )

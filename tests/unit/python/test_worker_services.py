@@ -27,7 +27,19 @@ async def app(scope, receive, send):
 
     {body}
 
-samovar.mount("/ui", app)
+{service}
+"""
+ALONE = 'samovar.mount("/ui", app)'
+INSIDE = """
+@samovar.service
+class Site:
+    samovar.mount("/ui", app)
+
+    def load(self):
+        events.append("load")
+
+    def unload(self):
+        events.append("unload")
 """
 START = 'await hear(); await say("startup.complete")'
 END = 'await hear(); await say("shutdown.complete")'
@@ -46,8 +58,8 @@ class FakeAsk:
 class Mounted:
     """A worker that has loaded the service of one application, whose lifespan runs `body`."""
 
-    def __init__(self, program: Program, body: str) -> None:
-        self._path = program(MOUNTED.format(body=body))
+    def __init__(self, program: Program, body: str, service: str = ALONE) -> None:
+        self._path = program(MOUNTED.format(body=body, service=service))
         self._questions = Questions()
 
     @property
@@ -85,6 +97,27 @@ def test_an_application_starts_at_the_load_and_ends_at_the_unload(program: Progr
     asyncio.run(live())
 
 
+def test_an_application_ends_before_the_service_that_it_is_part_of(program: Program) -> None:
+    async def live() -> None:
+        mounted = Mounted(program, f"{START}; {END}", INSIDE)
+        assert await mounted.load() == (True, {})
+        assert await mounted.unload() == (True, {})
+        assert mounted.events == ["load", "startup", "shutdown", "unload"]
+
+    asyncio.run(live())
+
+
+def test_a_service_unloads_although_its_application_fails_to_end(program: Program) -> None:
+    async def live() -> None:
+        mounted = Mounted(program, f'{START}; await hear(); await say("shutdown.failed", message="disk full")', INSIDE)
+        assert await mounted.load() == (True, {})
+        ok, failure = await mounted.unload()
+        assert (ok, failure["message"]) == (False, "the application at /ui failed its shutdown: disk full")
+        assert mounted.events[-1] == "unload"
+
+    asyncio.run(live())
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -105,19 +138,20 @@ def test_an_application_that_just_returns_holds_up_neither(program: Program, bod
     asyncio.run(live())
 
 
-def test_a_start_that_fails_is_the_answer_to_the_load(program: Program) -> None:
+def test_a_start_that_fails_is_the_answer_to_the_load(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
     async def live() -> None:
         mounted = Mounted(program, f'await hear(); await say("startup.failed", message="{TRACE}")')
         ok, failure = await mounted.load()
         assert (ok, failure["message"], failure["next_step"]) == (
             False,
             "the application at /ui failed its startup: RuntimeError: no database",
-            "see its own log",
+            "the log has all that it said",
         )
         assert await mounted.unload() == (True, {})
         assert mounted.events == ["startup"]
 
     asyncio.run(live())
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
 
 
 def test_an_end_that_fails_is_the_answer_to_the_unload(program: Program) -> None:
