@@ -11,7 +11,7 @@ from samovar.errors import InputError
 
 __all__ = ["infer"]
 
-_INPUT_HELP = "JSON, or @file.npy, @file.json, @file (the bytes of one element); @- is standard input"
+_INPUT_HELP = "JSON, or @file.npy, @file.json, @image.jpg, @file (the bytes of one element); @- is standard input"
 
 
 def infer(  # noqa: PLR0913, PLR0917 - each is an option

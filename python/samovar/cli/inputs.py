@@ -58,6 +58,8 @@ def _read(value: str, spec: Mapping[str, Any]) -> Any:
         return _from_json(data, spec, place)
     if suffix == ".npy":
         raise InputError(f'"{place}" for input "{spec["name"]}" is no .npy file', "write one with numpy.save")
+    if _is_picture(spec):
+        return _from_image(data, place, spec)
     if spec["datatype"] != Datatype.BYTES.name:
         raise InputError(
             f'"{place}" for input "{spec["name"]}" is neither .npy nor .json',
@@ -85,6 +87,24 @@ def _from_npy(data: bytes, place: str, spec: Mapping[str, Any]) -> Any:
     if array.dtype.str == "|V2" and spec["datatype"] == Datatype.BF16.name:  # how numpy saves bfloat16
         return array.view(dtype_of(Datatype.BF16))
     return array
+
+
+def _is_picture(spec: Mapping[str, Any]) -> bool:
+    """Whether the input is height x width x 3 bytes, with a batch axis or without."""
+    return spec["datatype"] == Datatype.UINT8.name and len(spec["shape"]) in (3, 4) and spec["shape"][-1] == 3
+
+
+def _from_image(data: bytes, place: str, spec: Mapping[str, Any]) -> Any:
+    import numpy as np
+    from pydantic_core import PydanticCustomError
+
+    from samovar.service.images import decoded
+
+    try:
+        pixels = np.asarray(decoded(data))
+    except PydanticCustomError as error:
+        raise InputError(f'"{place}" for input "{spec["name"]}": {error.message()}') from None
+    return pixels if len(spec["shape"]) == 3 else pixels[None]
 
 
 def _from_json(source: str | bytes, spec: Mapping[str, Any], place: str) -> Any:

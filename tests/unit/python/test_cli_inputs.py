@@ -7,6 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from PIL import Image
 
 from samovar.cli.inputs import read_inputs
 from samovar.codecs.lists import array_of
@@ -99,6 +100,20 @@ def test_files_are_arrays_json_or_texts(tmp_path: Path, monkeypatch: pytest.Monk
     assert read("x=@x.json").tolist() == [[3, 4]]
     assert read("@note", TEXT).tolist() == [[b"\xff\x00"]]
     assert read("@half.npy", metadata(("x", "BF16", [-1, 1]))).dtype == ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize("shape", [[-1, -1, 3], [-1, -1, -1, 3]])
+def test_an_image_becomes_the_pixels_of_an_input_that_has_their_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: list[int]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 2), "red").save("red.png")
+    pixels = read("@red.png", metadata(("photo", "UINT8", shape)))
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (*[1] * (len(shape) - 3), 2, 4, 3))
+    assert (pixels == [255, 0, 0]).all()
+    Path("note").write_text("hello")
+    with pytest.raises(InputError, match='"note" for input "photo": no image can be read: its format is unknown'):
+        read("@note", metadata(("photo", "UINT8", shape)))
 
 
 @pytest.mark.parametrize(
