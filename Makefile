@@ -78,8 +78,12 @@ lock: setup ## Resolve pyproject.toml into constraints/*.txt anew
 ##@ see
 
 .PHONY: demo
-demo: build ## Serve examples/hello and call it (ONCE=1 ends after the call, PORT=n picks the port)
-	$(PY) -m scripts.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
+demo: build ## Read the number plates of a street, and of PHOTO=car.jpg (ONCE=1 ends then, PORT=n picks the port)
+	$(PY) -m scripts.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT)) $(if $(PHOTO),"$(PHOTO)")
+
+.PHONY: train
+train: build $(TORCH_VENV)/.ready ## Train the networks of examples/plates anew: minutes, with the torch of make test-torch
+	$(TORCH_VENV)/bin/python examples/plates/train.py $(ARGS)
 
 .PHONY: bench
 bench: build ## Measure beside nginx and FastAPI with wrk (QUICK=1 for a short run); see benchmarks/README.md
