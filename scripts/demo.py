@@ -1,40 +1,124 @@
-"""`make demo`: serve examples/hello, call it, say what to try next."""
+"""`make demo`: serve examples/plates, send it a street with cars, one without, and photos of one's own."""
 
 import argparse
 import contextlib
-import runpy
 import socket
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
+import numpy as np
+from examples.plates import recognize, scenes
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
 from scripts.serving_process import engine
 
-HELLO = Path(__file__).parent.parent / "examples" / "hello"
+PLATES = Path(__file__).parent.parent / "examples" / "plates" / "plates.py"
+PICTURES = Path("build/demo")
+SERVED = ("plates", "detector", "stn", "lprnet")
+STAGES = ("queue", "wait", "input", "compute", "output")
 NEXT = """
 The engine stays up until Ctrl-C. Try, in a second terminal:
 
-  curl {url}/v2/models/unit
-  curl {url}/v2/models/unit/infer \\
-    -d '{{"inputs": [{{"name": "rows", "datatype": "FP32", "shape": [1, 2], "data": [3, 4]}}]}}'
-  curl {url}/v2/models/unit/infer -d '{{"inputs": []}}'                 # an error tells its cure
-  curl -s {url}/metrics | grep samovar_requests_total
-  pkill -KILL -f 'samovar worker'                    # then call again: the spare worker took over
+  make demo PHOTO=car.jpg                                    # a photo of your own
+  curl {url}/plates/recognize -F image=@{street}
+  curl {url}/plates/recognize -F image=@Makefile             # an error tells its cure
+  curl {url}/v2/models/lprnet                                # each model is served alone, too
+  curl -s {url}/metrics | grep samovar_batch_size
+  pkill -KILL -f 'samovar worker'                            # then ask again: nothing was lost
+
+or, in a browser, {url}/plates/docs
 """
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 
 
 def main() -> None:
-    """Serve, call, and stay unless told otherwise."""
+    """Serve, ask, and stay unless told otherwise; fails if a plate of the street is not read as it was drawn."""
     arguments = parse()
+    PICTURES.mkdir(parents=True, exist_ok=True)
     port = arguments.port
     if port is None:
         port = 0 if arguments.once else preferred(8000)
-    with engine(HELLO / "model.py", port) as served:
-        client = runpy.run_path(str(HELLO / "call.py"))
-        print(f"\nexamples/hello/call.py sends {client['ROWS']}")
-        print(f"the model answers            {client['call'](served.url)}", flush=True)
+    with (PICTURES / "engine.log").open("wb") as log, engine(PLATES, port, log=log) as served:
+        is_right = show_streets(served.url)
+        for photo in arguments.photo:
+            show_photo(served.url, photo)
+        show_stages(served.url)
+        if not is_right:
+            raise SystemExit("what was read is not what was drawn")
         if not arguments.once:
-            print(NEXT.format(url=served.url), flush=True)
+            console.print(NEXT.format(url=served.url, street=PICTURES / "street.jpg"), soft_wrap=True)
             with contextlib.suppress(KeyboardInterrupt):
                 served.process.wait()
+
+
+def show_streets(url: str) -> bool:
+    """Draw a street with cars and one without, have them read; whether both answers are right."""
+    with_cars, without = (scenes.street(np.random.default_rng(scenes.SEED), cars) for cars in (scenes.CARS, 0))
+    for name, scene in (("street", with_cars), ("empty", without)):
+        scenes.save(scene.image, PICTURES / f"{name}.jpg")
+    drawn = {plate.text for plate in with_cars.plates}
+    plates = show_photo(url, PICTURES / "street.jpg")
+    read = {plate["text"] for plate in plates}
+    console.print(f"{len(drawn & read)} of the {len(drawn)} plates that were drawn are read rightly")
+    batches = samples(url, "samovar_batches_total")
+    nothing = show_photo(url, PICTURES / "empty.jpg")
+    ran = [name for name in SERVED[1:] if samples(url, "samovar_batches_total")[name] > batches[name]]
+    console.print(f"for that no model ran but {' and '.join(ran)}" if not nothing else "but no car has been drawn")
+    return read == drawn and nothing == [] and "lprnet" not in ran
+
+
+def show_photo(url: str, photo: Path) -> list[recognize.Plate]:
+    """Have a photo read, print its plates, save it with them drawn in."""
+    began = time.perf_counter()
+    plates = recognize.recognize(url, photo)
+    took = time.perf_counter() - began
+    count = {0: "no plate", 1: "one plate"}.get(len(plates), f"{len(plates)} plates")
+    console.print(f"\n[bold]{photo}[/bold]: {count} in {took * 1000:.0f} ms")
+    if plates:
+        table = Table(
+            "plate", "confidence", "x", "y", "width", "height", box=None, pad_edge=False, padding=(0, 3, 0, 0)
+        )
+        for plate in plates:
+            table.add_row(f"[green]{plate['text']}", f"{plate['confidence']:.2f}", *map(str, plate["box"].values()))
+        console.print(table)
+        annotated = PICTURES / f"{photo.stem}-read.jpg"
+        recognize.annotate(photo, plates, annotated)
+        console.print(f"drawn into {annotated}")
+    return plates
+
+
+def show_stages(url: str) -> None:
+    """What the metrics tell of each model: where the time of its requests went."""
+    totals = samples(url, "samovar_stage_seconds_sum", "stage")
+    counts = samples(url, "samovar_stage_seconds_count", "stage")
+    batches, items = samples(url, "samovar_batches_total"), samples(url, "samovar_items_total")
+    table = Table("mean milliseconds", *STAGES, "requests", "batches", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for model in SERVED:
+        means = [totals[model, stage] / max(1, counts[model, stage]) * 1000 for stage in STAGES]
+        table.add_row(model, *(f"{mean:.2f}" for mean in means), *(f"{of[model]:.0f}" for of in (items, batches)))
+    console.print(
+        "\n[bold]where the time went[/bold], from /metrics; the service computes while it waits for the models"
+    )
+    console.print(table)
+
+
+def samples(url: str, name: str, *labels: str) -> dict[Any, float]:
+    """The values of a metric by model, or by model and these labels."""
+    page = httpx.get(f"{url}/metrics").raise_for_status().text
+    found = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    return {
+        (sample.labels["model"], *(sample.labels[label] for label in labels))
+        if labels
+        else sample.labels["model"]: sample.value
+        for sample in found
+        if sample.name == name
+    }
 
 
 def preferred(port: int) -> int:
@@ -47,9 +131,14 @@ def preferred(port: int) -> int:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--once", action="store_true", help="end after the call")
+    parser.add_argument("photo", nargs="*", type=Path, help="photos to read as well")
+    parser.add_argument("--once", action="store_true", help="end after the answers")
     parser.add_argument("--port", type=int, help="where to listen (8000 if that is free)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for photo in arguments.photo:
+        if not photo.is_file():
+            parser.error(f"there is no photo {photo}")
+    return arguments
 
 
 if __name__ == "__main__":

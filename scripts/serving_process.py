@@ -23,8 +23,17 @@ class Engine:
 
 
 @contextmanager
-def engine(target: Path, port: int = 0, output: IO[bytes] | None = None, timeout_s: float = 60.0) -> Iterator[Engine]:
-    """Serve one target; the process gets SIGTERM at the end and must end with 0."""
+def engine(
+    target: Path,
+    port: int = 0,
+    output: IO[bytes] | None = None,
+    log: IO[bytes] | None = None,
+    timeout_s: float = 60.0,
+) -> Iterator[Engine]:
+    """Serve one target; the process gets SIGTERM at the end and must end with 0.
+
+    What the start says goes to `output`, the log to `log`, or to `output` as well.
+    """
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
         command = [sys.executable, "-m", "samovar", "serve", str(target)]
@@ -36,7 +45,7 @@ def engine(target: Path, port: int = 0, output: IO[bytes] | None = None, timeout
             process_group=0,  # Ctrl-C is for the script; the engine gets its one SIGTERM from here
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
+            stderr=log or output,
         )
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the engine ends with the script
         try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the wheel of dist/ into fresh environments, away from the checkout, and serve a model from each:
+# Install the wheel of dist/ into fresh environments, away from the checkout, and run the demo in each:
 # with the Python given, and with one newer minor version where this machine has one (abi3 must load there too).
 set -euo pipefail
 
@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 
 wheel=$(ls "$root"/dist/samovar-*-abi3-*.whl)
 mkdir "$work/examples"
-cp -r "$root/examples/hello" "$work/examples"
+cp -r "$root/examples/plates" "$work/examples"
 cp -r "$root/scripts" "$work"
 
 serve_with() {
@@ -17,7 +17,7 @@ serve_with() {
     echo "== $("$python" --version): $(basename "$wheel")"
     "$python" -m venv "$work/venv"
     "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --constraint "$root/constraints/dev.txt" "$wheel"
+        --constraint "$root/constraints/dev.txt" "$wheel" opencv-python-headless
     (cd "$work" && "$work/venv/bin/samovar" version && "$work/venv/bin/python" -m scripts.demo --once)
     rm -rf "$work/venv"
 }
