@@ -70,7 +70,11 @@ class Reader:
         path.write_text(before + found.text)
         if path.name.startswith("test_"):
             self._run(f"{sys.executable} -m pytest -q -p no:cacheprovider {path.name}")
-        elif self._served is not None and path.name == self._target:
+        elif path.name == self._target:
+            self._end()
+
+    def _end(self) -> None:
+        if self._served is not None:
             self._served.stop()
             self._served = None
 
@@ -82,13 +86,17 @@ class Reader:
 
     def _type(self, command: str, wanted: str) -> None:
         if command.startswith("samovar serve "):
+            self._end()
             self._target = command.split()[2]
             got = self._introduction() if wanted else ""
         else:
             got = self._run(command)
-        got = got.replace(f"127.0.0.1:{self._engine().port}", ADDRESS)
+        log = ""
+        if self._served is not None:
+            got = got.replace(f"127.0.0.1:{self._served.port}", ADDRESS)
+            log = self._served.log_path.read_text()
         is_same = doctest.OutputChecker().check_output(f"{wanted.strip()}\n", f"{got.strip()}\n", doctest.ELLIPSIS)
-        assert is_same, f"$ {command}\nthe page has\n{wanted}\nthe engine\n{got}\n{self._engine().log_path.read_text()}"
+        assert is_same, f"$ {command}\nthe page has\n{wanted}\ngot\n{got}\n{log}"
 
     def _engine(self) -> Served:
         if self._served is None:
@@ -97,7 +105,7 @@ class Reader:
         return self._served
 
     def _run(self, command: str) -> str:
-        if command.startswith("samovar "):
+        if command.startswith(("samovar infer ", "samovar models ")):
             command += f" --engine {self._engine().ready['admin']}"
         if ADDRESS in command:
             command = command.replace(ADDRESS, f"127.0.0.1:{self._engine().port}")
