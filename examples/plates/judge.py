@@ -29,16 +29,16 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"{self.right} of {self.found} plates that the cascade finds are read rightly: "
-            f"{self.right / self.found:.1%}. "
+            f"{self.right / max(1, self.found):.1%}. "
             f"It finds {self.found} of {self.drawn}. {self.invented} texts that were read are on no plate."
         )
 
 
-def judge(seeds: range) -> Verdict:
-    """Read the scenes of these seeds, 20 cars in each at most, with the files beside this one."""
+def judge(seeds: range, weights: Path = HERE) -> Verdict:
+    """Read the scenes of these seeds, 20 cars in each at most, with the networks of this folder."""
     verdict, detector = Verdict(), Detector()
     detector.load()
-    with samovar.load(HERE / "stn.onnx") as stn, samovar.load(HERE / "lprnet.onnx") as lprnet:
+    with samovar.load(weights / "stn.onnx") as stn, samovar.load(weights / "lprnet.onnx") as lprnet:
         for seed in seeds:
             scene = street(np.random.default_rng(seed), cars=20)
             found = detector.predict(scene.image)

@@ -1,6 +1,6 @@
 """Trains stn.onnx and lprnet.onnx on streets that scenes.py draws, cut as the cascade of plates.py cuts them.
 
-`python train.py [--scenes 1000] [--epochs 40]` needs torch, onnx and onnxscript: 22 minutes on two cores.
+`python train.py` needs torch, onnx and onnxscript: 22 minutes on two cores.
 """
 
 import argparse
@@ -42,6 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=1000, help="how many are drawn for training")
     parser.add_argument("--epochs", type=int, default=40, help="how often each crop is seen")
+    parser.add_argument("--held-out", type=int, default=150, help="how many others are read in the end")
+    parser.add_argument("--output", type=Path, default=HERE, help="the folder for both files")
     arguments = parser.parse_args()
     began = time.monotonic()
     torch.manual_seed(0)
@@ -50,9 +52,9 @@ def main() -> None:
     print(f"{time.monotonic() - began:4.0f} s  {len(training.texts)} crops, {training.texts.count('')} without a plate")
     for epoch, loss in enumerate(learn(stn, lprnet, training, arguments.epochs), 1):
         print(f"{time.monotonic() - began:4.0f} s  epoch {epoch}: loss {loss:.3f}", flush=True)
-    export(stn, HERE / "stn.onnx", "straight")
-    export(lprnet, HERE / "lprnet.onnx", "logits")
-    print(judge(range(HELD_OUT, HELD_OUT + 150)))
+    export(stn, arguments.output / "stn.onnx", "straight")
+    export(lprnet, arguments.output / "lprnet.onnx", "logits")
+    print(judge(range(HELD_OUT, HELD_OUT + arguments.held_out), arguments.output))
 
 
 # --- crops -----------------------------------------------------------------------------------------------------------
@@ -146,6 +148,8 @@ def learn(stn: Stn, lprnet: LprNet, crops: Crops, epochs: int) -> Iterator[float
     parameters = [*stn.parameters(), *lprnet.parameters()]
     optimizer = torch.optim.AdamW(parameters, weight_decay=1e-3)
     batches = len(crops.texts) // BATCH
+    if not batches:
+        raise SystemExit(f"{len(crops.texts)} crops are less than a batch of {BATCH}; draw more scenes")
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, epochs * batches, pct_start=0.15)
     targets = [torch.tensor([ALPHABET.index(character) for character in text]) for text in crops.texts]
     for _ in range(epochs):
