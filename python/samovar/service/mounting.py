@@ -66,9 +66,9 @@ class _Lifespan:
         if self._is_over:
             return
         await self._said.put({"type": f"lifespan.{what}"})
-        answer = await self._heard.get()
-        if answer is not None and answer["type"] == f"lifespan.{what}.failed":
-            message = answer.get("message", "").strip()  # Starlette sends a traceback
+        heard = await self._heard.get()
+        if heard is not None and heard["type"] == f"lifespan.{what}.failed":
+            message = heard.get("message", "").strip()  # Starlette sends a traceback
             sys.stderr.write(f"{message}\n")
             reason = message.rpartition("\n")[2]
             raise LoadError(
