@@ -4,9 +4,7 @@ import asyncio
 import io
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,14 @@ import pytest
 from PIL import Image
 
 import samovar
+from clients import Clients
 from guides import ROOT, Reader, blocks, needs_curl
+from samovar.client import Client
 from serving import Serve, Served
-from watching import eventually, metric
+from watching import metric
 
 PLATES = ROOT / "examples" / "plates"
+KILLED = ("detector", "stn", "lprnet", "plates")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,16 @@ def street(beside: None) -> Any:
     import scenes
 
     return scenes.street(np.random.default_rng(scenes.SEED), scenes.CARS)
+
+
+@pytest.fixture(scope="module")
+def found(street: Any) -> Any:
+    """What the detector finds there, as a plain object."""
+    import plates
+
+    detector = plates.Detector()
+    detector.load()
+    return detector.predict(street.image)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +83,9 @@ def test_the_example_is_small() -> None:
     assert sum((PLATES / f"{net}.onnx").stat().st_size for net in ("stn", "lprnet")) <= 5_000_000
 
 
-def test_service_model_and_plain_calls_give_equal_answers(street: Any, photo: bytes, served: Served) -> None:
+def test_service_model_and_plain_calls_give_equal_answers(
+    street: Any, found: Any, photo: bytes, served: Served
+) -> None:
     import plates
 
     answer = recognize(served, photo).json()
@@ -80,7 +93,7 @@ def test_service_model_and_plain_calls_give_equal_answers(street: Any, photo: by
     assert all(plate["confidence"] > 0.5 for plate in answer)
 
     plain = asyncio.run(plates.Plates().recognize(Image.fromarray(street.image)))
-    by_hand = read_by_hand(street.image)
+    by_hand = read_by_hand(found)
     for told in (plain, by_hand):
         assert [(plate.text, plate.box._asdict()) for plate in told] == [(p["text"], p["box"]) for p in answer]
         confidences = [plate.confidence for plate in told]
@@ -93,13 +106,10 @@ def test_service_model_and_plain_calls_give_equal_answers(street: Any, photo: by
         np.testing.assert_allclose(outputs["confidences"], [plate["confidence"] for plate in answer], rtol=1e-4)
 
 
-def read_by_hand(image: np.ndarray) -> Any:
-    """Three plain calls: no engine, no handles."""
+def read_by_hand(found: Any) -> Any:
+    """Plain calls: no engine, no handles."""
     import plates
 
-    detector = plates.Detector()
-    detector.load()
-    found = detector.predict(image)
     with samovar.load(PLATES / "stn.onnx") as stn, samovar.load(PLATES / "lprnet.onnx") as lprnet:
         return plates.read(lprnet.predict(stn.predict(found.crops)), found.boxes)
 
@@ -116,12 +126,8 @@ def test_each_model_answers_alone_over_both_doors(street: Any, served: Served) -
     assert index["max_batch_size"] == 64
 
 
-def test_a_plate_is_read_the_same_alone_and_in_any_batch(street: Any, beside: None) -> None:
-    import plates
-
-    detector = plates.Detector()
-    detector.load()
-    crops = detector.predict(street.image).crops
+def test_a_plate_is_read_the_same_alone_and_in_any_batch(found: Any) -> None:
+    crops = found.crops
     noise = np.random.default_rng(0).uniform(-1, 1, crops.shape).astype(np.float32)
     with samovar.load(PLATES / "stn.onnx") as stn, samovar.load(PLATES / "lprnet.onnx") as lprnet:
         alone = np.concatenate([lprnet.predict(stn.predict(crop[None])) for crop in crops])
@@ -152,57 +158,28 @@ def test_what_is_no_photo_is_refused(served: Served) -> None:
     assert (empty.status, empty.code()) == (400, "invalid_input")
 
 
-class Clients:
-    """Threads that send a photo again and again over kept-alive connections, and keep the answers."""
-
-    def __init__(self, served: Served, photo: bytes, count: int) -> None:
-        self.answers: list[httpx.Response] = []
-        self._served, self._photo = served, photo
-        self._is_over = threading.Event()
-        self._threads = ThreadPoolExecutor(count)
-        self._running = [self._threads.submit(self._run) for _ in range(count)]
-
-    def _run(self) -> None:
-        with httpx.Client() as client:
-            while not self._is_over.is_set():
-                self.answers.append(recognize(self._served, self._photo, client))
-
-    def more(self, count: int) -> None:
-        """Wait for so many answers more."""
-        wanted = len(self.answers) + count
-        eventually(lambda: len(self.answers) >= wanted, "more answers", timeout_s=40)
-
-    def end(self) -> None:
-        """Wait for the last answers; none may have lost its connection."""
-        self._is_over.set()
-        for running in self._running:
-            running.result()
-        self._threads.shutdown()
-
-
 def worker_of(served: Served, model: str) -> int:
     """The process of a model's one instance."""
-    with httpx.Client(transport=httpx.HTTPTransport(uds=served.ready["admin"])) as owner:
-        models = owner.get("http://localhost/admin/state").json()["models"]
+    with Client(f"unix:{served.ready['admin']}") as owner:
+        models = owner.state()["models"]
     (instance,) = next(found for found in models if found["name"] == model)["instances"]
     return int(instance["pid"])
 
 
 @pytest.mark.timeout(180)
 def test_deaths_of_each_model_under_load_fail_no_request(street: Any, photo: bytes, served: Served) -> None:
-    clients = Clients(served, photo, 4)
-    for model in ("detector", "stn", "lprnet", "plates"):
-        clients.more(4)
-        os.kill(worker_of(served, model), signal.SIGKILL)
-    clients.more(8)
-    clients.end()
+    with httpx.Client() as connections:
+        clients = Clients(lambda _: recognize(served, photo, connections), 4)
+        for model in KILLED:
+            clients.more(4, timeout_s=40)
+            os.kill(worker_of(served, model), signal.SIGKILL)
+        clients.more(8, timeout_s=40)
+        clients.end()
+    answers = clients.answers.values()
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
     wanted = {plate.text for plate in street.plates}
-    assert [answer.text for answer in clients.answers if answer.status_code != 200] == []
-    assert all(texts(answer) == wanted for answer in clients.answers)
-    assert all(
-        metric(served, "samovar_worker_restarts_total", model=model) == 1
-        for model in ("detector", "stn", "lprnet", "plates")
-    )
+    assert all(texts(answer) == wanted for answer in answers)
+    assert all(metric(served, "samovar_worker_restarts_total", model=model) == 1 for model in KILLED)
 
 
 def test_nearly_all_plates_of_streets_that_were_not_trained_on_are_read(beside: None) -> None:

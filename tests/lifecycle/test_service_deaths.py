@@ -1,15 +1,13 @@
 """What the death of a service's worker, or of a model under it, costs: nobody's answer that may be given twice."""
 
-import itertools
 import os
 import signal
-import threading
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from clients import Clients
 from http_door import Answer
 from lifecycle.holding import ask
 from lifecycle.pipelines import Pipeline
@@ -95,47 +93,19 @@ def test_a_request_that_waits_is_not_touched_by_a_death(
     assert len(second.notes()) == 1
 
 
-class Clients:
-    """Threads that ask a pipeline again and again; the answers by what was sent."""
-
-    def __init__(self, pipeline: Pipeline, method: str, count: int, headers: Mapping[str, str] | None = None) -> None:
-        self.answers: dict[int, Answer] = {}
-        self._pipeline, self._method, self._headers = pipeline, method, headers
-        self._numbers = itertools.count(1)
-        self._is_over = threading.Event()
-        self._threads = ThreadPoolExecutor(count)
-        self._running: list[Future[None]] = [self._threads.submit(self._run) for _ in range(count)]
-
-    def _run(self) -> None:
-        while not self._is_over.is_set():
-            number = next(self._numbers)
-            self.answers[number] = self._pipeline.ask(self._method, number, headers=self._headers)
-
-    def more(self, count: int) -> None:
-        """Wait for more answers."""
-        before = len(self.answers)
-        eventually(lambda: len(self.answers) > before + count, "more answers")
-
-    def end(self) -> None:
-        """Wait for the last ones; none may have lost its connection."""
-        self._is_over.set()
-        for running in self._running:
-            running.result()
-        self._threads.shutdown()
-
-    def wrong(self) -> set[tuple[int, str]]:
-        """Status and code of answers other than the sum."""
-        return {
-            (answer.status, answer.json().get("code", "") if answer.status != 200 else answer.body.decode())
-            for number, answer in self.answers.items()
-            if answer.status != 200 or answer.json() != [number + 2]
-        }
+def wrong_answers(clients: Clients[Answer]) -> set[tuple[int, str]]:
+    """Status and code of answers other than the sum."""
+    return {
+        (answer.status, answer.json().get("code", "") if answer.status != 200 else answer.body.decode())
+        for number, answer in clients.answers.items()
+        if answer.status != 200 or answer.json() != [number + 2]
+    }
 
 
 @both_transports
 @pytest.mark.parametrize("method", ["both", "both_sync", "waiting"])
 def test_deaths_of_a_model_under_a_service_cost_its_callers_nothing(pipeline: Pipeline, method: str) -> None:
-    clients = Clients(pipeline, method, 8)
+    clients = Clients(lambda number: pipeline.ask(method, number), 8)
     step = "patient" if method == "waiting" else "first"
     for _ in range(4):
         clients.more(30)
@@ -143,7 +113,7 @@ def test_deaths_of_a_model_under_a_service_cost_its_callers_nothing(pipeline: Pi
         os.kill(last_pid(pipeline, "second"), signal.SIGKILL)
     clients.more(30)
     clients.end()
-    assert clients.wrong() == set()
+    assert wrong_answers(clients) == set()
 
 
 def last_pid(pipeline: Pipeline, step: str) -> int:
@@ -158,14 +128,15 @@ def test_deaths_of_a_service_under_load_cost_only_what_may_not_run_twice(
 ) -> None:
     served = serve("composed.py")
     pipeline = Pipeline.of(served, tmp_path)
-    clients = Clients(pipeline, "both", 8, {"samovar-idempotent": header})
+    headers = {"samovar-idempotent": header}
+    clients = Clients(lambda number: pipeline.ask("both", number, headers=headers), 8)
     for deaths in range(1, 4):
         clients.more(30)
         os.kill(worker_of(served), signal.SIGKILL)
         eventually(lambda: metric(served, "samovar_worker_restarts_total", model="pipeline") == deaths, "it is seen")  # noqa: B023 - at once
     clients.more(30)
     clients.end()
-    assert clients.wrong() == wrong
+    assert wrong_answers(clients) == wrong
     pipeline.wait_idle()
 
 
