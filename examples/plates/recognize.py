@@ -29,10 +29,10 @@ def annotate(photo: Path, plates: list[Plate], annotated: Path) -> None:
     """Save the photo with a frame around each plate and its text above it."""
     image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
     draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(max(12, image.width // 60))
     for plate in plates:
         x, y, width, height = (plate["box"][side] for side in ("x", "y", "width", "height"))
         draw.rectangle((x, y, x + width, y + height), outline="lime", width=max(2, image.width // 600))
-        font = ImageFont.load_default(max(12, image.width // 60))
         left, top, right, bottom = draw.textbbox((x, y - 4), plate["text"], font, "lb")
         draw.rectangle((left - 3, top - 3, right + 3, bottom + 3), fill="black")
         draw.text((x, y - 4), plate["text"], "lime", font, "lb")

@@ -4,7 +4,7 @@
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def _surroundings(rng: np.random.Generator) -> Picture:
         left += _draw_house(image, left, rng)
     asphalt = np.linspace(rng.uniform(95, 130), rng.uniform(60, 90), HEIGHT - HORIZON)
     image[HORIZON:] = asphalt[:, None, None]
-    _fill(image, [(0, HORIZON), (WIDTH, HORIZON), (WIDTH, HORIZON + 26), (0, HORIZON + 26)], rng.uniform(130, 165))
+    _fill(image, _rectangle(0, HORIZON, WIDTH, 26), rng.uniform(130, 165))
     for lane in (-0.75, -0.25, 0.25, 0.75):
         for far, near in ((0.04, 0.1), (0.16, 0.3), (0.42, 0.7)):
             edges = [
@@ -172,11 +172,10 @@ def _draw_house(image: Picture, left: float, rng: np.random.Generator) -> float:
     """A house from the horizon up; its width."""
     width, top, step = rng.uniform((160, 20, 34), (380, 190, 60))
     wall = rng.uniform(90, 200) * rng.uniform((0.95, 0.8, 0.65), (1, 0.95, 0.95))
-    _fill(image, [(left, top), (left + width, top), (left + width, HORIZON), (left, HORIZON)], wall)
+    _fill(image, _rectangle(left, top, width, HORIZON - top), wall)
     for x in np.arange(left + 14, left + width - 0.6 * step, step):
         for y in np.arange(top + 18, HORIZON - 40, step * 1.3):
-            pane = [(x, y), (x + step * 0.5, y), (x + step * 0.5, y + step * 0.8), (x, y + step * 0.8)]
-            _fill(image, pane, wall * rng.uniform(0.35, 0.75))
+            _fill(image, _rectangle(x, y, step * 0.5, step * 0.8), wall * rng.uniform(0.35, 0.75))
     return float(width)
 
 
@@ -185,15 +184,19 @@ def _draw_car(image: Picture, place: tuple[float, float, float], rng: np.random.
     left, bottom, width = place
     paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.8, 1.05)
 
+    def paint_on(color: object, points: Iterable[tuple[float, float]]) -> None:
+        """Points are widths of the car from its middle and its roof."""
+        outline = [(left + (0.5 + x) * width, bottom + (y - 0.8) * width) for x, y in points]
+        _fill(image, outline, color, 0.02 * width)
+
     def part(color: object, *points: tuple[float, float]) -> None:
-        """Points of the right half, in widths of the car from its middle and its roof; the left half mirrors them."""
-        outline = [*points, *((-x, y) for x, y in reversed(points))]
-        _fill(image, [(left + (0.5 + x) * width, bottom + (y - 0.8) * width) for x, y in outline], color, 0.02 * width)
+        """The right half of a part, which the left half mirrors."""
+        paint_on(color, [*points, *((-x, y) for x, y in reversed(points))])
 
     def pair(color: object, *points: tuple[float, float]) -> None:
+        """A part at the right, and its twin at the left."""
         for side in (-1, 1):
-            corners = [(left + (0.5 + side * x) * width, bottom + (y - 0.8) * width) for x, y in points]
-            _fill(image, corners, color, 0.02 * width)
+            paint_on(color, ((side * x, y) for x, y in points))
 
     part((38, 38, 40), (0.48, 0.79), (0.52, 0.82))
     pair((22, 22, 24), (0.44, 0.6), (0.31, 0.6), (0.31, 0.8), (0.44, 0.8))
@@ -220,12 +223,9 @@ def _turned(width: float, rng: np.random.Generator) -> Corners:
     corners = np.array([[-0.5, -0.1077, 0], [0.5, -0.1077, 0], [0.5, 0.1077, 0], [-0.5, 0.1077, 0]])
     for angle, (first, second) in ((yaw, (0, 2)), (pitch, (1, 2)), (roll, (0, 1))):
         turn = np.eye(3)
-        turn[[first, first, second, second], [first, second, first, second]] = (
-            np.cos(angle),
-            -np.sin(angle),
-            np.sin(angle),
-            np.cos(angle),
-        )
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[second, first] = np.sin(angle)
+        turn[first, second] = -turn[second, first]
         corners = corners @ turn.T
     return corners[:, :2] / (1 + corners[:, 2:] / 4) * width
 
@@ -258,6 +258,10 @@ def _photograph(image: Picture, plates: list[Placed], rng: np.random.Generator, 
     image = (image + noise).clip(0, 255).astype(np.uint8)
     _, file = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))])
     return Scene(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)), [Placed(p.text, p.corners * scale) for p in plates])
+
+
+def _rectangle(left: float, top: float, width: float, height: float) -> list[tuple[float, float]]:
+    return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
 
 
 def _fill(image: Picture, points: Sequence[object], color: object, rounding: float = 0) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,7 +32,7 @@ FRAME = torch.tensor([[-0.96, -0.88, 1.0], [0.96, -0.88, 1.0], [0.96, 0.88, 1.0]
 class Crops:
     """What the cascade cut from scenes; a crop that holds no whole plate has the text "" and corners of nan."""
 
-    pixels: UInt8[np.ndarray, "n 3 24 94"]
+    pixels: Float32[np.ndarray, "n 3 24 94"]
     texts: list[str]
     corners: Float32[np.ndarray, "n 4 2"]
 
@@ -75,8 +75,7 @@ def crops_of_scene(seed: int) -> tuple[np.ndarray, list[str], np.ndarray]:
     detector.load()
     found = detector.predict(scene.image)
     truths = [truth(box, scene.plates) for box in found.boxes]
-    pixels = np.rint(found.crops / np.float32(0.0078125) + np.float32(127.5)).astype(np.uint8)
-    return pixels, [text for text, _ in truths], np.reshape([c for _, c in truths], (-1, 4, 2)).astype(np.float32)
+    return found.crops, [text for text, _ in truths], np.reshape([c for _, c in truths], (-1, 4, 2)).astype(np.float32)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ class Stn(nn.Module):
 
 
 class LprNet(nn.Module):
-    """Reads 18 steps from left to right, 23 classes each; convolutions alone: LPRNet (Zherzdev, Gruzdev, 2018)."""
+    """Reads 18 steps from left to right, 23 classes each, without recurrence: LPRNet (Zherzdev, Gruzdev, 2018)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,9 +176,8 @@ def loss_of(stn: Stn, lprnet: LprNet, plates: Tensor, corners: Tensor, targets: 
     return functional.ctc_loss(odds, torch.cat(targets), steps, lengths, BLANK, zero_infinity=True) + 5 * places
 
 
-def moved(pixels: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
+def moved(plates: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
     """The crops and their corners a little shifted and scaled, with noise: no epoch sees what another saw."""
-    plates = (pixels.float() - 127.5) * 0.0078125
     scale = 1 + 0.05 * torch.randn(len(plates), 2).clamp(-2, 2)
     shift = torch.randn(len(plates), 2).clamp(-2, 2) * torch.tensor([0.03, 0.05])
     maps = torch.cat([torch.diag_embed(scale), shift[:, :, None]], 2)
