@@ -74,9 +74,10 @@ def test_a_worker_that_keeps_the_interpreter_to_itself_ends_with_its_engine(
 
 
 def test_a_stopped_worker_ends_with_its_engine(serve: Serve) -> None:
-    served = serve("mortal.py:Mortal")
-    for pid in served.workers():
-        os.kill(pid, signal.SIGSTOP)
+    # No spare: one that is stopped before it has asked for the parent-death signal has nobody to continue it.
+    served = serve("mortal.py:Mortal", options=["--spare-workers", "0"])
+    (pid,) = served.workers()
+    os.kill(pid, signal.SIGSTOP)
     assert kill_and_look(served) == []
 
 
