@@ -86,8 +86,10 @@ train: build $(TORCH_VENV)/.ready ## Train the networks of examples/plates anew:
 	$(TORCH_VENV)/bin/python examples/plates/train.py $(ARGS)
 
 .PHONY: bench
-bench: build ## Measure beside nginx and FastAPI with wrk (QUICK=1 for a short run); see benchmarks/README.md
-	$(PY) -m benchmarks.run $(if $(QUICK),--quick)
+bench: build ## Measure beside other engines: QUICK=1, ONLY=echo,plates, PEERS=triton,mosec, FRESH=1; see benchmarks/README.md
+	cargo build --locked --release --quiet --package samovar-rate
+	$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(if $(SMOKE),--smoke) $(if $(FRESH),--fresh) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 .PHONY: docs
 docs: build ## Write docs/reference, check links and file names in the documents, build the Rust reference
@@ -196,8 +198,8 @@ fmt: setup ## Format Rust and Python
 ##@ housekeeping
 
 .PHONY: packages
-packages: ## Install the Debian packages of the wider suites (wrk, nginx, chromium); needs root or sudo
-	bash scripts/install_packages.sh wrk nginx chromium
+packages: ## Install the Debian packages of the wider suites (wrk, h2load, nginx, valgrind, chromium); needs root or sudo
+	bash scripts/install_packages.sh wrk nghttp2-client nginx valgrind chromium
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (the Rust cache stays: see CARGO_TARGET_DIR)

@@ -1,35 +1,34 @@
 """What it costs a model to call another one: a call with one step in it, against the call without."""
 
 import statistics
-import time
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from benchmarks.comparison import Plan, line
-from scripts.serving_process import engine
+from benchmarks.measuring import Plan, Sample
+from benchmarks.peers.samovar import MODELS, Samovar
+from benchmarks.work import Work
 
 from samovar.client import Client
 
-HERE = Path(__file__).parent
-SIZES = (1 << 10, 1 << 20, 10 << 20)
-CALLS = 40
+SIZES = {"1 KiB": 1 << 10, "1 MiB": 1 << 20, "10 MiB": 10 << 20}
+STEPPING = Work("stepping", lambda: np.zeros(4, np.float32), lambda _, got: np.size(got) == 1)
+WARM_UP = 2
 
 
-def hops(plan: Plan) -> list[dict[str, Any]]:
-    """For each size of tensor, the median time inside a caller that makes 20 steps in a row, by step."""
-    rows = []
-    with engine(HERE / "stepping.py") as served, Client(served.url) as client:
-        for size in SIZES:
+def measure(plan: Plan) -> list[Sample]:
+    """For each size of tensor, the median time that a caller spends in a step, of 20 in a row."""
+    samples = []
+    peer = Samovar(MODELS / "stepping.py")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        peer.serve(STEPPING, "json", Path(folder)) as running,
+        Client(running.url) as client,
+    ):
+        for label, size in SIZES.items():
             tensor = np.zeros(size // 4, np.float32)
-            found = [client.infer("stepping", {"x": tensor})["output"][0] for _ in range(CALLS * plan.rounds // 3)]
-            rows.append({"bytes": size, "hop_us": round(float(statistics.median(found[2:])) * 1e6, 1)})
-            time.sleep(0.1)  # the next size finds an idle engine
-    return rows
-
-
-def hops_table(rows: list[dict[str, Any]]) -> str:
-    """What people read."""
-    head = ["bytes", "hop us"]
-    lines = ["one step: model -> engine -> model and back, tensor there, 4 bytes back (medians)", line(head)]
-    return "\n".join([*lines, *(line([f"{row['bytes']:,}", f"{row['hop_us']:,.0f}"]) for row in rows)])
+            calls = max(3, round(10 * plan.seconds))
+            found = [client.infer("stepping", {"x": tensor})["output"][0] for _ in range(WARM_UP + calls)]
+            hop_us = statistics.median(found[WARM_UP:]) * 1e6
+            samples.append(Sample(label, "samovar", {"hop_us": round(float(hop_us), 1)}))
+    return samples

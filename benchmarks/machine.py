@@ -1,31 +1,48 @@
-"""What a figure was measured on: without it the figure says nothing."""
+"""What a figure was measured on, and who else was busy there meanwhile."""
 
+import hashlib
 import os
 import platform
+import resource
 import subprocess
-import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+from benchmarks.peers.base import tree
+
 
 def describe() -> dict[str, Any]:
-    """Machine, versions, commit and command."""
+    """Machine, versions and commit."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_model(),
+        "cpu": _cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "samovar": version("samovar"),
         "commit": commit(),
-        "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]),
+        **{tool: _first_line(command) for tool, command in TOOLS.items()},
     }
 
 
-def cpu_model() -> str:
-    """The processor's name as the kernel has it."""
+TOOLS = {"nginx": ["nginx", "-v"], "wrk": ["wrk", "-v"], "h2load": ["h2load", "--version"]}
+
+
+def _first_line(command: list[str]) -> str:
+    with suppress(FileNotFoundError):
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        return (run.stdout + run.stderr).splitlines()[0].split(" Copyright")[0]
+    return "not installed"
+
+
+def _cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -33,14 +50,57 @@ def cpu_model() -> str:
 
 
 def commit() -> str | None:
-    """The commit, marked where the checkout differs from it; None outside of a repository."""
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return run.stdout.strip() or None
+    """The commit, marked where what is measured differs from it; None outside of a repository.
+
+    The mark is a short hash of the difference, so that figures of two states are never taken for those of one.
+    """
+    head = _git("rev-parse", "--short=10", "HEAD").strip()
+    difference = _git("diff", "HEAD", "--", *MEASURED)
+    return (head + (f"+{hashlib.sha256(difference.encode()).hexdigest()[:6]}" if difference else "")) or None
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return round(int(line.split()[1]) / 1024, 1)
-    raise ProcessLookupError(pid)
+MEASURED = ("Cargo.toml", "Cargo.lock", "crates", "python", "examples/plates", "benchmarks", ":!benchmarks/results")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout
+
+
+@dataclass(frozen=True)
+class Used:
+    """Processor time between two moments, in seconds, and how many seconds lay between them."""
+
+    server: float
+    generator: float
+    foreign: float
+    wall: float
+
+
+class Clock:
+    """Who used the processors since it was made."""
+
+    def __init__(self, server: psutil.Process) -> None:
+        self._server = server
+        self._before = self._now()
+
+    def _now(self) -> tuple[float, float, float, float]:
+        total = psutil.cpu_times()
+        busy = sum(total) - total.idle - total.iowait - total.guest - total.guest_nice
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        generator = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        return cpu_seconds(self._server), generator, busy, time.monotonic()
+
+    def used(self) -> Used:
+        """Until now. Foreign is what neither the server nor this process and its ended children used."""
+        server, generator, busy, wall = (now - then for now, then in zip(self._now(), self._before, strict=True))
+        return Used(server, generator, max(0.0, busy - server - generator), wall)
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Of the tree, its ended children included."""
+    total = 0.0
+    for one in tree(process):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(one.cpu_times()[:4])
+    return total

@@ -1,79 +1,149 @@
-"""Measure the engine's own cost beside what others would use: nginx for HTTP itself, FastAPI for typed services.
+"""`make bench`: measure Samovar beside other engines, and write results, charts and tables.
 
-`make bench` or `make bench QUICK=1`; method and reading: benchmarks/README.md.
+Method and reading: benchmarks/README.md.
 """
 
 import argparse
 import json
-import os
-import shutil
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
-from benchmarks.comparison import CONNECTIONS, Plan, compare, errors, table
-from benchmarks.hops import hops, hops_table
-from benchmarks.nginx import nginx
-from benchmarks.service import typed_service
-from benchmarks.wrk import post, write_script
-from scripts.serving_process import engine
+from benchmarks import load, machine, report
+from benchmarks.measuring import Plan, Sample, summarise
+from benchmarks.workloads import OURS, WORKLOADS, Workload, peer
 
 HERE = Path(__file__).parent
-BODY = json.dumps(
-    {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 16], "data": [i / 8 for i in range(16)]}]}
-).encode()
-QUICK = Plan(rounds=3, seconds=2)
-FULL = Plan(rounds=7, seconds=8)
+LOCAL = HERE / "results" / "local"
+PROGRESS = LOCAL / "progress.jsonl"
+FULL = Plan(rounds=5, seconds=2, warm_up_s=1)
+QUICK = Plan(rounds=1, seconds=1, warm_up_s=0)
+SMOKE = Plan(rounds=1, seconds=0.2, warm_up_s=0)
+QUICK_PEERS = ("nginx", "uvicorn")
+QUICK_LEFT_OUT = ("growth-models", "growth-instances", "batching", "payload-64mib")
 
 
 def main() -> None:
-    """Measure, print tables, leave a file; fail on any answer that is not a success."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a run of about a minute")
-    plan = QUICK if parser.parse_args().quick else FULL
-    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx
-    for tool in ("wrk", "nginx"):
-        if shutil.which(tool) is None:
-            raise SystemExit(f"{tool} is not installed; `make packages` installs it")
-    with tempfile.TemporaryDirectory() as folder:
-        found = {**echo(Path(folder), plan), **typed_service(Path(folder), plan), "hops": hops(plan)}
-    print(table("echo FP32[1,16], JSON over HTTP", found["echo_json"]))
-    print(f"start to first answer {found['start_s']:.2f} s, engine idle {found['engine_idle_mib']} MiB\n")
-    print(table("typed service, JSON, one worker each", found["service"]))
-    print(f"start to first answer {found['service_start_s']:.2f} s\n")
-    print(hops_table(found["hops"]))
-    print(f"written to {write({'machine': machine.describe(), **found}).relative_to(HERE.parent)}")
-    failed = errors(found["echo_json"]) + errors(found["service"])
-    if failed:
-        raise SystemExit(f"{failed} requests failed")
+    """Choose, estimate, measure unit by unit, write."""
+    arguments = _arguments()
+    plan = SMOKE if arguments.smoke else QUICK if arguments.quick else FULL
+    load.check_tools()
+    chosen = _chosen(arguments)
+    peers = _peers(arguments)
+    for name in sorted({name for workload in chosen for name in workload.peers if name in peers}):
+        peer(name).install()
+    done = {} if arguments.fresh else _progress(plan)
+    todo = [(one, unit) for one in chosen for unit in one.units(plan, peers) if (one.name, unit) not in done]
+    left_s = sum(one.seconds(unit, plan) for one, unit in todo)
+    print(f"{len(chosen)} workloads, {len(todo)} measurements left, about {_minutes(left_s)}", flush=True)
+    if done:
+        print(f"{len(done)} were taken before and are kept (FRESH=1 measures them again)", flush=True)
+    for number, (workload, unit) in enumerate(todo, 1):
+        print(f"[{number}/{len(todo)}, {_minutes(left_s)} left] {workload.name} {unit}", flush=True)
+        left_s -= workload.seconds(unit, plan)
+        began = time.monotonic()
+        samples = workload.run(unit, plan)
+        _keep(plan, workload, unit, samples, time.monotonic() - began)
+        done[workload.name, unit] = samples
+    folder = HERE / "results" if plan == FULL else LOCAL
+    for workload in chosen:
+        samples = [sample for unit in workload.units(plan, peers) for sample in done[workload.name, unit]]
+        _write(folder, workload, plan, samples, peers)
+    print(report.write(folder, [workload.name for workload in chosen], is_official=plan == FULL))
 
 
-def echo(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Serve the echo model and nginx at once and measure them in turn."""
-    script = folder / "post.lua"
-    write_script(script, BODY)
-    began = time.monotonic()
-    with (folder / "engine.log").open("wb") as log, engine(HERE / "echo.py", output=log) as served:
-        url = f"{served.url}/v2/models/echo/infer"
-        answer = post(url, BODY)
-        start_s = time.monotonic() - began
-        idle_mib = machine.resident_mib(served.process.pid)
-        with nginx(folder, answer) as peer:
-            if post(peer, BODY) != answer:
-                raise SystemExit("nginx answers with other bytes than the engine")
-            rows = [compare({"samovar": url, "nginx": peer}, plan, script, count) for count in CONNECTIONS]
-    return {"start_s": round(start_s, 3), "engine_idle_mib": idle_mib, "body_bytes": len(answer), "echo_json": rows}
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="under three minutes: enough to see a regression of a fifth")
+    size.add_argument("--smoke", action="store_true", help="a moment each: that everything runs, not how fast")
+    parser.add_argument("--only", default="", help="workloads, or how their names begin: echo,plates")
+    parser.add_argument("--peers", default="", help="engines to compare with: triton,mosec; none: Samovar alone")
+    parser.add_argument("--fresh", action="store_true", help="keep nothing of a run that was interrupted")
+    parser.add_argument("--list", action="store_true", help="print the workloads and their peers")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for workload in WORKLOADS:
+            print(f"{workload.name:20} {workload.title} ({', '.join(workload.peers)})")
+        raise SystemExit
+    return arguments
 
 
-def write(found: dict[str, Any]) -> Path:
-    """Keep the figures beside what they were measured on."""
-    folder = HERE / "results" / "local"
+def _chosen(arguments: argparse.Namespace) -> list[Workload]:
+    """By the beginnings of their names."""
+    wanted = [name for name in arguments.only.split(",") if name]
+    for name in wanted:
+        if not any(workload.name.startswith(name) for workload in WORKLOADS):
+            known = ", ".join(workload.name for workload in WORKLOADS)
+            raise SystemExit(f'no workload begins with "{name}"; there are {known}')
+    short = arguments.quick or arguments.smoke
+    return [
+        workload
+        for workload in WORKLOADS
+        if (
+            any(workload.name.startswith(name) for name in wanted)
+            if wanted
+            else not short or workload.name not in QUICK_LEFT_OUT
+        )
+    ]
+
+
+def _peers(arguments: argparse.Namespace) -> Sequence[str]:
+    known = {name for workload in WORKLOADS for name in workload.peers}
+    if not arguments.peers:
+        return (OURS, *QUICK_PEERS) if arguments.quick or arguments.smoke else sorted(known)
+    wanted = [name for name in arguments.peers.split(",") if name != "none"]
+    for name in wanted:
+        if name not in known:
+            raise SystemExit(f'no peer is called "{name}"; there are {", ".join(sorted(known))}')
+    return (OURS, *wanted)
+
+
+def _key(plan: Plan) -> list[Any]:
+    """Samples of another commit or plan are not mixed with these."""
+    return [machine.commit(), plan.rounds, plan.seconds, plan.warm_up_s]
+
+
+def _progress(plan: Plan) -> dict[tuple[str, str], list[Sample]]:
+    if not PROGRESS.exists():
+        return {}
+    entries = [json.loads(line) for line in PROGRESS.read_text().splitlines()]
+    return {
+        (entry["workload"], entry["unit"]): [Sample(**sample) for sample in entry["samples"]]
+        for entry in entries
+        if entry["key"] == _key(plan)
+    }
+
+
+def _keep(plan: Plan, workload: Workload, unit: str, samples: list[Sample], took_s: float) -> None:
+    LOCAL.mkdir(parents=True, exist_ok=True)
+    entry = {"key": _key(plan), "workload": workload.name, "unit": unit, "took_s": round(took_s, 1)}
+    with PROGRESS.open("a") as file:
+        file.write(json.dumps({**entry, "samples": [sample.to_json() for sample in samples]}) + "\n")
+
+
+def _write(folder: Path, workload: Workload, plan: Plan, samples: list[Sample], peers: Sequence[str]) -> None:
+    versions: dict[str, str] = {}
+    for name in workload.peers:
+        if name in peers:
+            versions.update(peer(name).versions())
+    found = {
+        "workload": workload.name,
+        "title": workload.title,
+        "command": f"make bench ONLY={workload.name}",
+        "plan": {"rounds": plan.rounds, "seconds": plan.seconds, "warm_up_s": plan.warm_up_s},
+        "machine": machine.describe(),
+        "versions": versions,
+        "rows": summarise(samples),
+        "samples": [sample.to_json() for sample in samples],
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps(found, indent=2) + "\n")
-    return path
+    (folder / f"{workload.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 
 if __name__ == "__main__":
