@@ -27,7 +27,7 @@ done = function(summary, latency)
   io.write("\\nRESULT ", table.concat(parts, " "), "\\n")
 end
 """
-RATE = Path(os.environ.get("CARGO_TARGET_DIR") or CACHE / "target") / "release" / "samovar-rate"
+RATE = Path(os.environ.get("CARGO_TARGET_DIR") or CACHE.parent / "target") / "release" / "samovar-rate"
 TIMEOUT_S = 60
 # h2load's windows in bits: 2^24 bytes, so that answers are never what it waits for.
 WINDOW_BITS = "24"

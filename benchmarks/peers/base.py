@@ -19,7 +19,7 @@ import httpx
 import psutil
 from benchmarks.work import Answer, Inputs, Request, Work
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samovar"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samovar" / "peers"
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Peer(ABC):
     @property
     def python(self) -> Path:
         """The interpreter of its environment."""
-        return CACHE / "peers" / self.name / "bin" / "python" if self.packages else Path(sys.executable)
+        return CACHE / self.name / "bin" / "python" if self.packages else Path(sys.executable)
 
     def install(self) -> None:
         """Make its environment, unless it is there and complete."""
-        marker = CACHE / "peers" / self.name / "installed"
+        marker = CACHE / self.name / "installed"
         wanted = "\n".join(self.packages)
         if not self.packages or (marker.exists() and marker.read_text() == wanted):
             return
@@ -96,7 +96,7 @@ class Peer(ABC):
         uv = str(Path(sys.executable).parent / "uv")
         base = ["--quiet", "--python", str(self.python)]
         subprocess.run(
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, CACHE / "peers" / self.name], check=True
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, CACHE / self.name], check=True
         )
         subprocess.run([uv, "pip", "install", *base, "--compile-bytecode", *self.packages], check=True)
         self.after_install()
