@@ -52,7 +52,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def _bars(axes: Axes, rows: Rows) -> None:
     """Groups of bars, one group for each load, with least and greatest as whiskers."""
     figure = next(
-        name for name in ("per_s", "hop_us", "kib_per_connection", "p50_ms", "engine_rss_mib") if _has(rows, name)
+        name
+        for name in ("per_s", "copies", "hop_us", "kib_per_connection", "p50_ms", "engine_rss_mib")
+        if _has(rows, name)
     )
     rows = [row for row in rows if figure in row["median"] and " (" not in row["peer"]]
     loads = list(dict.fromkeys(row["load"] for row in rows))

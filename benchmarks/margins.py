@@ -71,6 +71,8 @@ MARGINS: tuple[Margin, ...] = (
     _echo("c=8", 2.0, 3.0, "image-binary"),
     _echo("8x1", 1.5, 2.0, "image-grpc"),
     Margin("payload-16mib", "c=4", "gb_per_s", 0.7, 1.2),
+    Margin("copies", "16 MiB in", "copies", 2.0, 1.0, is_less_better=True),
+    Margin("copies", "16 MiB out", "copies", 1.0, 1.0, is_less_better=True),
     Margin("batching", "c=64", "per_s", 0.9, 0.98, BEST),
     Margin("batching", "c=128", "per_s", 0.9, 0.98, BEST),
     Margin("cnn", "c=1", "per_s", 0.95, 0.98, "bare loop"),

@@ -21,6 +21,7 @@ COLUMNS = (
     ("cpu_s_per_1000", "CPU s / 1,000", ".3f"),
     ("generator_cores", "generator, cores", ".2f"),
     ("errors", "errors", ".0f"),
+    ("copies", "copies", ".2f"),
     ("hop_us", "hop us", ",.0f"),
     ("kib_per_connection", "KiB each", ".1f"),
     ("engine_rss_mib", "engine MiB", ".1f"),

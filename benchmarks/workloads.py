@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import bare, footprint, growth, hops
+from benchmarks import bare, copies, footprint, growth, hops
 from benchmarks.load import Closed, Load, Open, Streams
 from benchmarks.measuring import Plan, Sample, Target, measure
 from benchmarks.peers.base import Peer, Running
@@ -162,6 +162,7 @@ WORKLOADS: tuple[Workload, ...] = (
         )
         for size in SIZES
     ),
+    Own("copies", "copies in user space of a tensor of 16 MiB", copies.measure, 8.0, once=True),
     Comparison(
         "batching",
         "5 ms a batch and 10 us a row, JSON",

@@ -76,7 +76,7 @@ class Peer(ABC):
     def answer(self, work: Work, form: str, answer: Answer) -> Any:
         """What an answer says: an array, texts, or what was JSON."""
 
-    def environment(self, folder: Path) -> dict[str, str]:
+    def environment(self, folder: Path) -> Mapping[str, str]:
         """Variables that the command needs besides the usual ones."""
         del folder
         return {}
@@ -95,9 +95,7 @@ class Peer(ABC):
         print(f"installing {', '.join(self.packages)} ...", flush=True)
         uv = str(Path(sys.executable).parent / "uv")
         base = ["--quiet", "--python", str(self.python)]
-        subprocess.run(
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, CACHE / self.name], check=True
-        )
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, CACHE / self.name], check=True)
         subprocess.run([uv, "pip", "install", *base, "--compile-bytecode", *self.packages], check=True)
         self.after_install()
         marker.write_text(wanted)
