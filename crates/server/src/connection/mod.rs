@@ -10,7 +10,7 @@ mod sniff;
 
 pub(crate) use io::Timers;
 pub use listener::{Address, Listener, bind};
-pub(crate) use outgoing::{Broken, Outgoing, Pieces};
+pub(crate) use outgoing::{Broken, MIN_TENSOR, Outgoing, Pieces};
 pub(crate) use pulse::{Pulse, Tunnel};
 pub use serve::StopSignal;
 pub(crate) use serve::{Handler, Limits, serve};

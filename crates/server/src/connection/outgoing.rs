@@ -1,9 +1,11 @@
 //! The body of an answer.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -14,6 +16,12 @@ use super::pulse::{Pulse, Running};
 /// Most that HTTP/2 gets at once. What it has is out of our sight until it is sent, so this much must leave within the
 /// time that a connection may stand still.
 const PART: usize = 256 << 10;
+
+/// A tensor from here on is sent from where the worker left it. Below, a copy costs less than another part of a body.
+pub(crate) const MIN_TENSOR: usize = 64 << 10;
+/// How long a client may take for a large answer before the rest of it is copied: whoever reads slowly must not keep the
+/// memory of a worker.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// An answer that comes in pieces; dropped when it is over, or its client gone.
 pub(crate) trait Pieces: Send {
@@ -53,6 +61,7 @@ pub(crate) struct Outgoing {
 enum Rest {
     /// Where the protocol has them.
     Trailers(HeaderMap),
+    Tensors(Tensors),
     Pieces(Flow),
 }
 
@@ -62,9 +71,13 @@ impl Outgoing {
         Self { data, rest: None, pulse: None }
     }
 
-    /// `data`, then `trailers`.
-    pub(crate) fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
-        Self { rest: Some(Box::new(Rest::Trailers(trailers))), ..Self::new(data) }
+    /// `data`, then `tensors` from where the worker left them, then `trailers`.
+    pub(crate) fn with_tensors(data: Bytes, tensors: Vec<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        let rest = match (tensors.is_empty(), trailers) {
+            (true, trailers) => trailers.map(Rest::Trailers),
+            (false, trailers) => Some(Rest::Tensors(Tensors { left: tensors.into(), began: None, is_copied: false, trailers })),
+        };
+        Self { rest: rest.map(Box::new), ..Self::new(data) }
     }
 
     /// What comes in `pieces`.
@@ -101,15 +114,21 @@ impl Body for Outgoing {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         while this.data.is_empty() {
-            let Some(Rest::Pieces(flow)) = this.rest.as_deref_mut() else {
-                let Some(Rest::Trailers(trailers)) = this.rest.take().map(|rest| *rest) else {
-                    return Poll::Ready(None);
-                };
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-            };
-            match ready!(flow.poll(cx, this.pulse.as_ref())) {
-                Some(piece) => this.data = piece?,
-                None => this.rest = None,
+            match this.rest.as_deref_mut() {
+                None => return Poll::Ready(None),
+                Some(Rest::Trailers(trailers)) => {
+                    let trailers = std::mem::take(trailers);
+                    this.rest = None;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Some(Rest::Tensors(tensors)) => match tensors.next() {
+                    Some(part) => this.data = part,
+                    None => this.rest = tensors.trailers.take().map(|trailers| Box::new(Rest::Trailers(trailers))),
+                },
+                Some(Rest::Pieces(flow)) => match ready!(flow.poll(cx, this.pulse.as_ref())) {
+                    Some(piece) => this.data = piece?,
+                    None => this.rest = None,
+                },
             }
         }
         Poll::Ready(Some(Ok(Frame::data(this.take()))))
@@ -119,6 +138,7 @@ impl Body for Outgoing {
         let is_over = match self.rest.as_deref() {
             None => true,
             Some(Rest::Trailers(_)) => false,
+            Some(Rest::Tensors(tensors)) => tensors.left.is_empty() && tensors.trailers.is_none(),
             Some(Rest::Pieces(flow)) => flow.pieces.is_over(),
         };
         is_over && self.data.is_empty()
@@ -129,9 +149,38 @@ impl Body for Outgoing {
             None => Some(0),
             // No content-length beside trailers: clients of gRPC expect none.
             Some(Rest::Trailers(_)) => None,
+            Some(Rest::Tensors(tensors)) if tensors.trailers.is_some() => None,
+            Some(Rest::Tensors(tensors)) => Some(tensors.left.iter().map(|tensor| tensor.len() as u64).sum()),
             Some(Rest::Pieces(flow)) => flow.pieces.left(),
         };
         left.map(|left| SizeHint::with_exact(left + self.data.len() as u64)).unwrap_or_default()
+    }
+}
+
+/// Large tensors, which nobody copies while the client keeps up.
+struct Tensors {
+    left: VecDeque<Bytes>,
+    /// When the first part was taken.
+    began: Option<Instant>,
+    is_copied: bool,
+    trailers: Option<HeaderMap>,
+}
+
+impl Tensors {
+    /// The next part. Parts are small enough that a slow client is seen between them.
+    fn next(&mut self) -> Option<Bytes> {
+        if self.began.get_or_insert_with(Instant::now).elapsed() > PATIENCE && !self.is_copied {
+            self.is_copied = true;
+            for tensor in &mut self.left {
+                *tensor = Bytes::copy_from_slice(tensor);
+            }
+        }
+        let tensor = self.left.front_mut()?;
+        let part = tensor.split_to(tensor.len().min(PART));
+        if tensor.is_empty() {
+            self.left.pop_front();
+        }
+        Some(part)
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 #[tokio::test]
 async fn trailers_follow_the_data() {
     let trailers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("x"))]);
-    let mut body = Outgoing::with_trailers(Bytes::from_static(b"ab"), trailers.clone());
+    let mut body = Outgoing::with_tensors(Bytes::from_static(b"ab"), Vec::new(), Some(trailers.clone()));
     assert_eq!(body.size_hint().exact(), None);
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
     assert!(!body.is_end_stream());
@@ -30,6 +30,39 @@ async fn data_goes_whole_or_in_parts() {
         assert_eq!(parts.frame().await.unwrap().unwrap().into_data().unwrap().len(), length);
     }
     assert!(parts.is_end_stream());
+}
+
+#[tokio::test]
+async fn tensors_follow_uncopied_in_parts() {
+    let tensors = [Bytes::from(vec![7; PART + 1]), Bytes::from(vec![8; 3])];
+    let mut body = Outgoing::with_tensors(Bytes::from_static(b"{}"), tensors.to_vec(), None);
+    assert_eq!(body.size_hint().exact(), Some(PART as u64 + 6));
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "{}");
+    for (length, place) in [(PART, tensors[0].as_ptr()), (1, tensors[0][PART..].as_ptr()), (3, tensors[1].as_ptr())] {
+        assert!(!body.is_end_stream());
+        let part = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!((part.len(), part.as_ptr()), (length, place));
+    }
+    assert!(body.is_end_stream() && body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_copies_of_what_it_has_not_taken() {
+    let tensor = Bytes::from((0..2 * PART + 1).map(|number| number as u8).collect::<Vec<_>>());
+    let trailers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("x"))]);
+    let mut body = Outgoing::with_tensors(Bytes::new(), vec![tensor.clone()], Some(trailers.clone()));
+    assert_eq!(body.size_hint().exact(), None);
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    if let Some(Rest::Tensors(tensors)) = body.rest.as_deref_mut() {
+        tensors.began = Instant::now().checked_sub(2 * PATIENCE);
+    }
+    let second = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_ne!(second.as_ptr(), tensor[PART..].as_ptr());
+    let third = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!([first, second, third].concat(), tensor);
+    assert!(!body.is_end_stream());
+    assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+    assert!(body.is_end_stream());
 }
 
 /// Pieces that are there, waited for (`None`) once each, or a break.

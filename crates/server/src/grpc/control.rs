@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message;
 use samovar_core::error::{Code, Error, echo};
 use samovar_core::tensor::TensorSpec;
 
-use super::frame::{self, framed};
+use super::frame::{self, Frame, framed};
 use crate::data_plane::{DataPlane, IndexEntry};
 use crate::describe::EXTENSIONS;
 use crate::door::body::BodyLimits;
@@ -29,30 +28,30 @@ use crate::proto::inference::{
 
 type Plane = Arc<DataPlane>;
 
-pub(super) async fn server_live(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn server_live(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let _: ServerLiveRequest = request(plane, call).await?;
     answer(&ServerLiveResponse { live: plane.live() })
 }
 
-pub(super) async fn server_ready(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn server_ready(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let _: ServerReadyRequest = request(plane, call).await?;
     answer(&ServerReadyResponse { ready: plane.ready() })
 }
 
 /// Not ready, whatever the reason: of an unknown model too, as clients that wait for one expect.
-pub(super) async fn model_ready(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn model_ready(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: ModelReadyRequest = request(plane, call).await?;
     let (model, version) = target(plane, call, &asked.name, &asked.version)?;
     answer(&ModelReadyResponse { ready: plane.model_ready(model, version).is_ok() })
 }
 
-pub(super) async fn server_metadata(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn server_metadata(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let _: ServerMetadataRequest = request(plane, call).await?;
     let (name, version) = ("samovar".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     answer(&ServerMetadataResponse { name, version, extensions: EXTENSIONS.map(str::to_owned).to_vec() })
 }
 
-pub(super) async fn model_metadata(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn model_metadata(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: ModelMetadataRequest = request(plane, call).await?;
     let (model, version) = target(plane, call, &asked.name, &asked.version)?;
     let metadata = plane.metadata(model, version)?;
@@ -69,14 +68,14 @@ fn tensor(spec: &TensorSpec) -> TensorMetadata {
     TensorMetadata { name: spec.name.clone(), datatype: spec.datatype_name().to_owned(), shape: spec.shape().to_vec() }
 }
 
-pub(super) async fn model_config(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn model_config(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: ModelConfigRequest = request(plane, call).await?;
     let (model, version) = target(plane, call, &asked.name, &asked.version)?;
     answer(&ModelConfigResponse { config: Some(plane.model_config(model, version)?) })
 }
 
 /// Of every model where none is named.
-pub(super) async fn model_statistics(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn model_statistics(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: ModelStatisticsRequest = request(plane, call).await?;
     if asked.name.is_empty() {
         return answer(&plane.statistics(None, None)?);
@@ -85,7 +84,7 @@ pub(super) async fn model_statistics(plane: &Plane, call: &mut Call<'_>) -> Resu
     answer(&plane.statistics(Some(model), version)?)
 }
 
-pub(super) async fn repository_index(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn repository_index(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: RepositoryIndexRequest = request(plane, call).await?;
     check_repository(&asked.repository_name)?;
     let line = |entry: IndexEntry| ModelIndex {
@@ -98,7 +97,7 @@ pub(super) async fn repository_index(plane: &Plane, call: &mut Call<'_>) -> Resu
     answer(&RepositoryIndexResponse { models: entries.map(line).collect() })
 }
 
-pub(super) async fn load(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn load(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: RepositoryModelLoadRequest = request(plane, call).await?;
     check_repository(&asked.repository_name)?;
     let (model, _) = target(plane, call, &asked.model_name, "")?;
@@ -107,7 +106,7 @@ pub(super) async fn load(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Er
     answer(&RepositoryModelLoadResponse {})
 }
 
-pub(super) async fn unload(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn unload(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: RepositoryModelUnloadRequest = request(plane, call).await?;
     check_repository(&asked.repository_name)?;
     let (model, _) = target(plane, call, &asked.model_name, "")?;
@@ -127,7 +126,7 @@ fn check_repository(name: &str) -> Result<(), Error> {
 
 /// The engine for the empty name and those of its services, else the model of that name; an unknown one is
 /// `unknown_model`, as the health protocol wants it.
-pub(super) async fn health_check(plane: &Plane, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn health_check(plane: &Plane, call: &mut Call<'_>) -> Result<Frame, Error> {
     let asked: HealthCheckRequest = request(plane, call).await?;
     let is_well = match asked.service.as_str() {
         "" | "inference.GRPCInferenceService" | "grpc.health.v1.Health" => plane.ready(),
@@ -166,6 +165,6 @@ async fn request<T: Message + Default>(plane: &Plane, call: &mut Call<'_>) -> Re
         .map_err(|fault| invalid(format!("the message is no valid protobuf: {}", echo(&fault.to_string()))))
 }
 
-fn answer(message: &impl Message) -> Result<Bytes, Error> {
+fn answer(message: &impl Message) -> Result<Frame, Error> {
     framed(message).ok_or_else(|| Error::new(Code::Internal, "the answer is larger than the 4 GiB of a message"))
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -10,6 +9,7 @@ use hyper::{HeaderMap, Method, Request, Response};
 use samovar_core::error::{Code, Error, echo};
 
 use super::error::{self, GRPC_STATUS, OK, status};
+use super::frame::Frame;
 use super::{DOOR, control, infer};
 use crate::connection::{Handler, Outgoing, Pulse};
 use crate::data_plane::{Asker, DataPlane};
@@ -36,14 +36,14 @@ impl Door {
         Self { plane, guard, access_log }
     }
 
-    async fn reply(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Bytes, Error> {
+    async fn reply(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Frame, Error> {
         match panic::catch(self.method(parts, call)).await {
             Ok(result) => result,
             Err(panic) => Err(panic::report(&self.plane, &call.request_id(&self.plane), &*panic)),
         }
     }
 
-    async fn method(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Bytes, Error> {
+    async fn method(&self, parts: &Parts, call: &mut Call<'_>) -> Result<Frame, Error> {
         self.guard.check(&call.head, &parts.uri, parts.version)?;
         if parts.method != Method::POST {
             let message = format!("{} is no method of gRPC; want POST", echo(parts.method.as_str()));
@@ -96,7 +96,7 @@ impl Handler for Door {
         };
         match result {
             Ok(frame) => {
-                call.line.bytes_out = frame.len() as u64;
+                call.line.bytes_out = frame.length() as u64;
                 answered(frame)
             }
             Err(error) => refused(&error, &call.request_id(&self.plane)),
@@ -104,9 +104,9 @@ impl Handler for Door {
     }
 }
 
-fn answered(frame: Bytes) -> Response<Outgoing> {
+fn answered(frame: Frame) -> Response<Outgoing> {
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from(u16::from(OK)))]);
-    let mut response = Response::new(Outgoing::with_trailers(frame, trailers));
+    let mut response = Response::new(Outgoing::with_tensors(frame.start, frame.rest, Some(trailers)));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
 }

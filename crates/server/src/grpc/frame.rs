@@ -5,8 +5,10 @@ use std::cmp::Ordering;
 use bytes::{BufMut, Bytes};
 use hyper::body::Body;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use samovar_core::error::Error;
 
+use crate::connection::MIN_TENSOR;
 use crate::door::body::{BodyLimits, Pace, first_capacity, reserve};
 use crate::door::invalid;
 use crate::inflate::{Coding, Inflater};
@@ -130,15 +132,53 @@ fn too_many() -> Error {
     invalid("the call has more than one message, or bytes behind it; want one")
 }
 
+/// A message in its frame.
+pub(super) struct Frame {
+    pub(super) start: Bytes,
+    /// What follows: large tensors, and what stands between them.
+    pub(super) rest: Vec<Bytes>,
+}
+
+impl Frame {
+    /// Bytes of the whole frame.
+    pub(super) fn length(&self) -> usize {
+        self.start.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
 /// `message` in its frame; `None` if it is longer than a frame may say.
-pub(super) fn framed(message: &impl Message) -> Option<Bytes> {
-    let length = message.encoded_len();
+pub(super) fn framed(message: &impl Message) -> Option<Frame> {
+    framed_with(message, 0, Vec::new())
+}
+
+/// The same with `tensors` as the bytes of a repeated field behind everything else; large ones are not copied.
+pub(super) fn framed_with(message: &impl Message, field: u32, tensors: Vec<Bytes>) -> Option<Frame> {
+    let sizes = tensors.iter().map(|tensor| {
+        let length = tensor.len();
+        key_len(field) + encoded_len_varint(length as u64) + length
+    });
+    let length = message.encoded_len() + sizes.sum::<usize>();
     let announced = u32::try_from(length).ok()?;
-    let mut frame = Vec::with_capacity(PREFIX + length);
-    frame.push(0);
-    frame.put_u32(announced);
-    message.encode(&mut frame).ok()?;
-    Some(Bytes::from(frame))
+    let copied = tensors.iter().map(Bytes::len).filter(|length| *length < MIN_TENSOR).sum::<usize>();
+    let mut part = Vec::with_capacity(PREFIX + message.encoded_len() + copied + 16 * tensors.len());
+    part.push(0);
+    part.put_u32(announced);
+    message.encode(&mut part).ok()?;
+    let mut parts = Vec::new();
+    for tensor in tensors {
+        encode_key(field, WireType::LengthDelimited, &mut part);
+        encode_varint(tensor.len() as u64, &mut part);
+        if tensor.len() < MIN_TENSOR {
+            part.extend_from_slice(&tensor);
+        } else {
+            parts.push(Bytes::from(std::mem::take(&mut part)));
+            parts.push(tensor);
+        }
+    }
+    parts.push(Bytes::from(part));
+    parts.retain(|part| !part.is_empty());
+    let start = parts.remove(0);
+    Some(Frame { start, rest: parts })
 }
 
 #[cfg(test)]
@@ -155,6 +195,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::proto::inference::ModelInferResponse;
 
     /// A body in given parts.
     struct Parts(VecDeque<Bytes>);
@@ -196,6 +237,23 @@ mod tests {
                 assert_eq!((&read[..], taken), (message, bytes.len() as u64));
             }
         }
+    }
+
+    #[test]
+    fn large_tensors_stand_in_the_frame_uncopied() {
+        let tensors = [3, MIN_TENSOR, 5, MIN_TENSOR + 1].map(|size| Bytes::from(vec![size as u8; size]));
+        let message = ModelInferResponse { model_name: "m".into(), ..ModelInferResponse::default() };
+        let frame = framed_with(&message, 6, tensors.to_vec()).unwrap();
+        assert_eq!(frame.rest.iter().filter(|part| tensors.iter().any(|t| t.as_ptr() == part.as_ptr())).count(), 2);
+        let bytes = [&[frame.start.clone()], &frame.rest[..]].concat().concat();
+        assert_eq!((bytes.len(), bytes.len() - PREFIX), (frame.length(), frame_length(&bytes)));
+        let read = ModelInferResponse::decode(&bytes[PREFIX..]).unwrap();
+        assert_eq!((read.model_name.as_str(), &read.raw_output_contents[..]), ("m", &tensors[..]));
+        assert_eq!(framed(&message).unwrap().start[PREFIX..], message.encode_to_vec());
+    }
+
+    fn frame_length(bytes: &[u8]) -> usize {
+        u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize
     }
 
     #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use samovar_core::clock::Nanos;
 use samovar_core::error::{Code, Error};
 use samovar_core::request::InferRequest;
@@ -10,13 +9,13 @@ use samovar_core::request::InferRequest;
 use super::DOOR;
 use super::decode::Decoded;
 use super::encode::encode;
-use super::frame;
+use super::frame::{self, Frame};
 use crate::data_plane::{BodyPermit, DataPlane};
 use crate::door::body::BodyLimits;
 use crate::door::call::Call;
 
 /// Run one request; the answer in its frame.
-pub(super) async fn infer(plane: &Arc<DataPlane>, call: &mut Call<'_>) -> Result<Bytes, Error> {
+pub(super) async fn infer(plane: &Arc<DataPlane>, call: &mut Call<'_>) -> Result<Frame, Error> {
     let mut permit = plane.body_permit();
     let mut decoded = Decoded::default();
     let prepared = prepare(plane, call, &mut permit, &mut decoded).await;

@@ -113,7 +113,7 @@ impl Handler for Door {
         }
         let Call { head, body, mut line, .. } = call;
         line.outcome = (Status::Http(reply.status), reply.code);
-        line.bytes_out = reply.body.len() as u64;
+        line.bytes_out = reply.length() as u64;
         if let Some(version) = reply.version.take() {
             line.version = Some(version);
         }

@@ -41,7 +41,7 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut
     let form = Form { id: wish.id.as_deref(), outputs: &wish.outputs, binary_output: wish.binary_output };
     let reply = |response| {
         let encoded = encode(&response, &form)?;
-        Ok(Reply::outputs(encoded.body, encoded.json_length, response.version))
+        Ok(Reply::outputs(encoded, response.version))
     };
     plane.infer(door, request, reply).await
 }

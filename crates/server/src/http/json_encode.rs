@@ -1,7 +1,4 @@
-//! Tensors as an infer response: numbers straight into one buffer, blobs behind the JSON.
-//!
-//! Blobs are copied, once: the segment in which a worker left them is free as soon as the answer is encoded, however
-//! slowly the client reads.
+//! Tensors as an infer response: numbers straight into one buffer, blobs behind the JSON. Large ones are not copied.
 
 use bytes::Bytes;
 use samovar_core::error::{Code, Error, echo};
@@ -10,6 +7,7 @@ use samovar_core::tensor::{Datatype, NamedTensor};
 
 use super::json_decode::WantedOutput;
 use super::json_string::write_string;
+use crate::connection::MIN_TENSOR;
 
 /// How the client wants the outputs.
 pub(super) struct Form<'a> {
@@ -31,6 +29,8 @@ impl Form<'_> {
 #[derive(Debug)]
 pub(super) struct Encoded {
     pub(super) body: Bytes,
+    /// Blobs that follow `body`, from where the worker left them.
+    pub(super) tensors: Vec<Bytes>,
     /// Length of the JSON if blobs follow it.
     pub(super) json_length: Option<usize>,
 }
@@ -60,10 +60,15 @@ pub(super) fn encode(response: &InferResponse, form: &Form<'_>) -> Result<Encode
     }
     out.extend_from_slice(b"]}");
     let json_length = any_binary.then_some(out.len());
+    let mut tensors = Vec::new();
     for output in response.outputs.iter().filter(|output| form.is_binary(&output.name)) {
-        out.extend_from_slice(&output.tensor.data);
+        if tensors.is_empty() && output.tensor.data.len() < MIN_TENSOR {
+            out.extend_from_slice(&output.tensor.data);
+        } else {
+            tensors.push(output.tensor.data.clone());
+        }
     }
-    Ok(Encoded { body: Bytes::from(out), json_length })
+    Ok(Encoded { body: Bytes::from(out), tensors, json_length })
 }
 
 /// About the length of the body, so that the buffer seldom grows: exact for blobs, 12 characters for a number.
@@ -71,7 +76,7 @@ fn capacity(response: &InferResponse, form: &Form<'_>) -> usize {
     let outputs = response.outputs.iter().map(|output| {
         let bytes = output.tensor.data.len();
         let text = match output.tensor.datatype {
-            _ if form.is_binary(&output.name) => bytes,
+            _ if form.is_binary(&output.name) => if bytes < MIN_TENSOR { bytes } else { 0 },
             Datatype::Bytes => bytes + bytes / 8,
             datatype => bytes / datatype.size().unwrap_or(1) * if bytes == 1 { 5 } else { 12 },
         };

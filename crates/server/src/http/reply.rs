@@ -10,6 +10,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use samovar_core::error::{Code, Error};
 use serde::Serialize;
 
+use super::json_encode::Encoded;
 use super::{compression, error};
 use crate::connection::Outgoing;
 use crate::door::retry_after;
@@ -27,6 +28,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     content_type: Option<HeaderValue>,
     pub(super) body: Bytes,
+    /// Large tensors that follow `body`.
+    tensors: Vec<Bytes>,
     /// How `body` is compressed.
     coding: Option<Coding>,
     /// Another client may get `body` in another coding.
@@ -50,6 +53,7 @@ impl Reply {
             status,
             content_type: None,
             body: Bytes::new(),
+            tensors: Vec::new(),
             coding: None,
             varies: false,
             json_length: None,
@@ -81,10 +85,16 @@ impl Reply {
         Self::ok(PAGE, html.into())
     }
 
-    /// Outputs: JSON, or `json_length` bytes of it and blobs.
-    pub(super) fn outputs(body: Bytes, json_length: Option<usize>, version: Arc<str>) -> Self {
+    /// Outputs of `version`.
+    pub(super) fn outputs(encoded: Encoded, version: Arc<str>) -> Self {
+        let Encoded { body, tensors, json_length } = encoded;
         let content_type = if json_length.is_some() { BLOBS } else { JSON };
-        Self { json_length, version: Some(version), ..Self::ok(content_type, body) }
+        Self { tensors, json_length, version: Some(version), ..Self::ok(content_type, body) }
+    }
+
+    /// Bytes of the whole body.
+    pub(super) fn length(&self) -> usize {
+        self.body.len() + self.tensors.iter().map(Bytes::len).sum::<usize>()
     }
 
     /// `error`, with the id under which the log has it.
@@ -105,6 +115,10 @@ impl Reply {
 
     /// The same answer, its body as a client with these headers wants it most.
     pub(super) async fn compressed(mut self, headers: &HeaderMap) -> Self {
+        if !self.tensors.is_empty() {
+            let tensors = std::mem::take(&mut self.tensors).concat();
+            self.body = [&*self.body, &tensors].concat().into();
+        }
         self.varies = self.body.len() >= compression::MIN_BYTES;
         if self.varies
             && let Some((coding, body)) = compression::compress(headers, &self.body).await
@@ -117,7 +131,7 @@ impl Reply {
 
     /// As HTTP; `close`: the connection ends with it.
     pub(super) fn into_response(self, close: bool) -> Response<Outgoing> {
-        let mut response = Response::new(Outgoing::new(self.body));
+        let mut response = Response::new(Outgoing::with_tensors(self.body, self.tensors, None));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if let Some(content_type) = self.content_type {
@@ -158,7 +172,8 @@ mod tests {
 
     #[test]
     fn replies_carry_their_headers() {
-        let outputs = Reply::outputs(Bytes::from_static(b"{}abc"), Some(2), "1".into()).into_response(false);
+        let encoded = Encoded { body: Bytes::from_static(b"{}abc"), tensors: Vec::new(), json_length: Some(2) };
+        let outputs = Reply::outputs(encoded, "1".into()).into_response(false);
         assert_eq!(header(&outputs, "content-type").as_deref(), Some("application/octet-stream"));
         assert_eq!(header(&outputs, "inference-header-content-length").as_deref(), Some("2"));
         assert_eq!(header(&outputs, "connection"), None);
