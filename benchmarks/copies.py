@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-
 from benchmarks.measuring import Plan, Sample
 from benchmarks.peers.samovar import MODELS, Samovar
 from benchmarks.work import Work, blob

@@ -29,14 +29,14 @@ def main() -> None:
     arguments = _arguments()
     plan = SMOKE if arguments.smoke else QUICK if arguments.quick else FULL
     load.check_tools()
-    chosen = _chosen(arguments)
-    peers = _peers(arguments)
-    for name in sorted({name for workload in chosen for name in workload.peers if name in peers}):
+    is_short = arguments.quick or arguments.smoke
+    workloads, names = chosen(arguments.only, is_short=is_short), peers(arguments.peers, is_short=is_short)
+    for name in sorted({name for workload in workloads for name in workload.peers if name in names}):
         peer(name).install()
-    done = {} if arguments.fresh else _progress(plan)
-    todo = [(one, unit) for one in chosen for unit in one.units(plan, peers) if (one.name, unit) not in done]
+    done = {} if arguments.fresh else progress(plan)
+    todo = [(one, unit) for one in workloads for unit in one.units(plan, names) if (one.name, unit) not in done]
     left_s = sum(one.seconds(unit, plan) for one, unit in todo)
-    print(f"{len(chosen)} workloads, {len(todo)} measurements left, about {_minutes(left_s)}", flush=True)
+    print(f"{len(workloads)} workloads, {len(todo)} measurements left, about {_minutes(left_s)}", flush=True)
     if done:
         print(f"{len(done)} were taken before and are kept (FRESH=1 measures them again)", flush=True)
     for number, (workload, unit) in enumerate(todo, 1):
@@ -44,13 +44,13 @@ def main() -> None:
         left_s -= workload.seconds(unit, plan)
         began = time.monotonic()
         samples = workload.run(unit, plan)
-        _keep(plan, workload, unit, samples, time.monotonic() - began)
+        keep(plan, workload, unit, samples, time.monotonic() - began)
         done[workload.name, unit] = samples
     folder = HERE / "results" if plan == FULL else LOCAL
-    for workload in chosen:
-        samples = [sample for unit in workload.units(plan, peers) for sample in done[workload.name, unit]]
-        _write(folder, workload, plan, samples, peers)
-    print(report.write(folder, [workload.name for workload in chosen], is_official=plan == FULL))
+    for workload in workloads:
+        samples = [sample for unit in workload.units(plan, names) for sample in done[workload.name, unit]]
+        _write(folder, workload, plan, samples, names)
+    print(report.write(folder, [workload.name for workload in workloads], is_official=plan == FULL))
 
 
 def _arguments() -> argparse.Namespace:
@@ -70,30 +70,24 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _chosen(arguments: argparse.Namespace) -> list[Workload]:
-    """By the beginnings of their names."""
-    wanted = [name for name in arguments.only.split(",") if name]
+def chosen(only: str, *, is_short: bool) -> list[Workload]:
+    """By the beginnings of their names; all, less the long ones of a short run, where none is given."""
+    wanted = [name for name in only.split(",") if name]
     for name in wanted:
         if not any(workload.name.startswith(name) for workload in WORKLOADS):
             known = ", ".join(workload.name for workload in WORKLOADS)
             raise SystemExit(f'no workload begins with "{name}"; there are {known}')
-    short = arguments.quick or arguments.smoke
-    return [
-        workload
-        for workload in WORKLOADS
-        if (
-            any(workload.name.startswith(name) for name in wanted)
-            if wanted
-            else not short or workload.name not in QUICK_LEFT_OUT
-        )
-    ]
+    if not wanted:
+        return [workload for workload in WORKLOADS if not (is_short and workload.name in QUICK_LEFT_OUT)]
+    return [workload for workload in WORKLOADS if workload.name.startswith(tuple(wanted))]
 
 
-def _peers(arguments: argparse.Namespace) -> Sequence[str]:
+def peers(given: str, *, is_short: bool) -> Sequence[str]:
+    """Samovar and whom it is compared with."""
     known = {name for workload in WORKLOADS for name in workload.peers}
-    if not arguments.peers:
-        return (OURS, *QUICK_PEERS) if arguments.quick or arguments.smoke else sorted(known)
-    wanted = [name for name in arguments.peers.split(",") if name != "none"]
+    if not given:
+        return (OURS, *QUICK_PEERS) if is_short else sorted(known)
+    wanted = [name for name in given.split(",") if name != "none"]
     for name in wanted:
         if name not in known:
             raise SystemExit(f'no peer is called "{name}"; there are {", ".join(sorted(known))}')
@@ -105,7 +99,8 @@ def _key(plan: Plan) -> list[Any]:
     return [machine.commit(), plan.rounds, plan.seconds, plan.warm_up_s]
 
 
-def _progress(plan: Plan) -> dict[tuple[str, str], list[Sample]]:
+def progress(plan: Plan) -> dict[tuple[str, str], list[Sample]]:
+    """What has been measured of this state of the code by this plan, by workload and unit."""
     if not PROGRESS.exists():
         return {}
     entries = [json.loads(line) for line in PROGRESS.read_text().splitlines()]
@@ -116,17 +111,18 @@ def _progress(plan: Plan) -> dict[tuple[str, str], list[Sample]]:
     }
 
 
-def _keep(plan: Plan, workload: Workload, unit: str, samples: list[Sample], took_s: float) -> None:
+def keep(plan: Plan, workload: Workload, unit: str, samples: list[Sample], took_s: float) -> None:
+    """Remember what was measured."""
     LOCAL.mkdir(parents=True, exist_ok=True)
     entry = {"key": _key(plan), "workload": workload.name, "unit": unit, "took_s": round(took_s, 1)}
     with PROGRESS.open("a") as file:
         file.write(json.dumps({**entry, "samples": [sample.to_json() for sample in samples]}) + "\n")
 
 
-def _write(folder: Path, workload: Workload, plan: Plan, samples: list[Sample], peers: Sequence[str]) -> None:
+def _write(folder: Path, workload: Workload, plan: Plan, samples: list[Sample], names: Sequence[str]) -> None:
     versions: dict[str, str] = {}
     for name in workload.peers:
-        if name in peers:
+        if name in names:
             versions.update(peer(name).versions())
     found = {
         "workload": workload.name,

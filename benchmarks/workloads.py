@@ -18,7 +18,17 @@ OURS = "samovar"
 ENGINES = (OURS, "triton", "mosec", "litserve", "bentoml", "ray_serve", "torchserve")
 MODULES = {"ray_serve": "ray"}
 # Seconds that a peer takes to start and to end; for the estimate.
-STARTS = {OURS: 1, "nginx": 1, "uvicorn": 2, "triton": 4, "mosec": 3, "litserve": 6, "bentoml": 8, "ray_serve": 20}
+STARTS = {
+    OURS: 1,
+    "nginx": 1,
+    "uvicorn": 2,
+    "triton": 4,
+    "mosec": 3,
+    "litserve": 6,
+    "bentoml": 8,
+    "ray_serve": 20,
+    "torchserve": 11,
+}
 DEFAULT_START = 10
 
 
