@@ -21,7 +21,7 @@ FULL = Plan(rounds=5, seconds=2, warm_up_s=1)
 QUICK = Plan(rounds=1, seconds=1, warm_up_s=0)
 SMOKE = Plan(rounds=1, seconds=0.2, warm_up_s=0)
 QUICK_PEERS = ("nginx", "uvicorn")
-QUICK_LEFT_OUT = ("growth-models", "growth-instances", "batching", "payload-64mib")
+QUICK_LEFT_OUT = ("growth-models", "growth-instances", "batching", "payload-64mib", "copies")
 
 
 def main() -> None:

@@ -75,17 +75,15 @@ class Comparison:
     loads: tuple[Load, ...]
     peers: tuple[str, ...]
     tunings: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
-    """Settings by hand that are measured besides the defaults, under the loads of `tuned_loads`."""
+    """Settings by hand that a run of several rounds measures besides the defaults, under the loads of `tuned_loads`."""
     tuned_loads: tuple[Load, ...] = ()
 
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """Rounds; the order of the peers turns with each."""
         chosen = [name for name in self.peers if name in peers]
-        variants = [name if number < 0 else f"{name}#{number}" for name in chosen for number in self._numbers(name)]
+        by_hand = {name: self.tunings.get(name, ()) if plan.rounds > 1 else () for name in chosen}
+        variants = [one for name in chosen for one in (name, *(f"{name}#{n}" for n in range(len(by_hand[name]))))]
         return [f"{turn}:{name}" for turn in range(plan.rounds) for name in (variants if turn % 2 else variants[::-1])]
-
-    def _numbers(self, name: str) -> range:
-        return range(-1, len(self.tunings.get(name, ())))
 
     def run(self, unit: str, plan: Plan) -> list[Sample]:
         """One peer in one round."""

@@ -91,14 +91,13 @@ fn client(
 
 /// Send on the open connection, or on a new one; whether a success came back.
 fn exchange(connection: &mut Option<Connection>, address: &str, request: &[u8]) -> bool {
-    let status = connection
-        .take()
-        .map_or_else(|| Connection::open(address), Ok)
-        .and_then(|open| open.exchange(request))
-        .map(|(status, open)| {
-            *connection = open;
-            status
-        });
+    let status =
+        connection.take().map_or_else(|| Connection::open(address), Ok).and_then(|open| open.exchange(request)).map(
+            |(status, open)| {
+                *connection = open;
+                status
+            },
+        );
     matches!(status, Ok(200))
 }
 

@@ -75,7 +75,9 @@ impl Outgoing {
     pub(crate) fn with_tensors(data: Bytes, tensors: Vec<Bytes>, trailers: Option<HeaderMap>) -> Self {
         let rest = match (tensors.is_empty(), trailers) {
             (true, trailers) => trailers.map(Rest::Trailers),
-            (false, trailers) => Some(Rest::Tensors(Tensors { left: tensors.into(), began: None, is_copied: false, trailers })),
+            (false, trailers) => {
+                Some(Rest::Tensors(Tensors { left: tensors.into(), began: None, is_copied: false, trailers }))
+            }
         };
         Self { rest: rest.map(Box::new), ..Self::new(data) }
     }

@@ -76,7 +76,13 @@ fn capacity(response: &InferResponse, form: &Form<'_>) -> usize {
     let outputs = response.outputs.iter().map(|output| {
         let bytes = output.tensor.data.len();
         let text = match output.tensor.datatype {
-            _ if form.is_binary(&output.name) => if bytes < MIN_TENSOR { bytes } else { 0 },
+            _ if form.is_binary(&output.name) => {
+                if bytes < MIN_TENSOR {
+                    bytes
+                } else {
+                    0
+                }
+            }
             Datatype::Bytes => bytes + bytes / 8,
             datatype => bytes / datatype.size().unwrap_or(1) * if bytes == 1 { 5 } else { 12 },
         };
