@@ -66,9 +66,16 @@ def made_by() -> dict[str, str]:
     return {
         "rustc": f"{fields['release']} ({fields['commit-hash'][:9]})",
         "host": fields["host"],
+        "simd": _simd(),
         "libc": " ".join(platform.libc_ver()),
         "valgrind": _output("valgrind", "--version").strip(),
     }
+
+
+def _simd() -> str:
+    """The widest that valgrind passes on: libc and some crates choose by it when they run."""
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return next((name for name in ("avx2", "avx", "asimd") if name in flags), "none")
 
 
 def check_comparable(then: dict[str, str], now: dict[str, str]) -> None:
