@@ -91,6 +91,12 @@ bench: build ## Measure beside other engines: QUICK=1, ONLY=echo,plates, PEERS=t
 	$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(if $(SMOKE),--smoke) $(if $(FRESH),--fresh) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
+.PHONY: bench-guard
+bench-guard: setup ## Count the instructions of the hot paths beside benchmarks/guard/counts.json (UPDATE=1 writes it)
+	command -v valgrind > /dev/null || { echo "there is no valgrind: make packages installs it" >&2; exit 1; }
+	cargo build --locked --profile guard --quiet --package samovar-guard
+	$(PY) -m benchmarks.instructions $(if $(UPDATE),--update)
+
 .PHONY: docs
 docs: build ## Write docs/reference, check links and file names in the documents, build the Rust reference
 	$(PY) -m scripts.reference

@@ -13,6 +13,9 @@ pub mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod grpc;
+#[cfg(feature = "guard")]
+#[doc(hidden)]
+pub mod guard;
 mod http;
 mod inflate;
 pub mod listeners;

@@ -1,6 +1,8 @@
 //! Which versions exist, which of them gets a request, and how one takes over from another.
 
 mod ending;
+#[cfg(feature = "guard")]
+mod guard;
 mod routes;
 
 use std::collections::BTreeMap;

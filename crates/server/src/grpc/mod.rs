@@ -17,6 +17,8 @@ mod error;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+#[cfg(feature = "guard")]
+pub(crate) mod guard;
 mod infer;
 mod wire;
 

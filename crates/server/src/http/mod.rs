@@ -15,6 +15,8 @@ mod door;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+#[cfg(feature = "guard")]
+pub(crate) mod guard;
 mod infer;
 mod json;
 mod json_array;
