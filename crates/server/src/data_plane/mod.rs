@@ -1,5 +1,6 @@
 //! The one object that every door calls.
 
+mod aside;
 mod control;
 mod description;
 mod scrape;
@@ -23,6 +24,7 @@ use samovar_core::request::{InferRequest, InferResponse};
 use samovar_core::version::Version;
 use tokio::sync::{Notify, oneshot};
 
+use self::aside::Aside;
 pub use self::control::Asker;
 pub use self::description::{EngineState, IndexEntry, ModelMetadata};
 pub use self::visit::Visit;
@@ -74,6 +76,8 @@ pub struct DataPlane {
     /// Wakes whoever waits for `in_flight` to be 0.
     idle: Notify,
     body_bytes: AtomicU64,
+    /// For long conversions of bodies and answers.
+    aside: Aside,
     next_id: AtomicU64,
     tickets: Mutex<HashMap<u64, oneshot::Sender<Result<(), Error>>>>,
 }
@@ -133,6 +137,7 @@ impl DataPlane {
             in_flight: AtomicUsize::new(0),
             idle: Notify::new(),
             body_bytes: AtomicU64::new(0),
+            aside: Aside::new(),
             next_id: AtomicU64::new(seed),
             tickets: Mutex::default(),
         })
@@ -181,13 +186,19 @@ impl DataPlane {
         BodyPermit { plane: Arc::clone(self), bytes: 0 }
     }
 
+    /// Do what takes long beside the threads that serve connections, on as many as there are processors. Dropping the
+    /// future drops what has not begun. Errors with `shutting_down`.
+    pub(crate) async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        self.aside.run(work).await
+    }
+
     /// Run one request and let its door `encode` the answer. Dropping the future cancels it. What came of both is
     /// counted in the metrics under `door`.
     pub async fn infer<T>(
         &self,
         door: &'static str,
         request: InferRequest,
-        encode: impl FnOnce(InferResponse) -> Result<T, Error>,
+        encode: impl AsyncFnOnce(InferResponse) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let found = self.registry.find(&request.model, request.version.as_deref());
         let version = match found {
@@ -199,7 +210,10 @@ impl DataPlane {
         };
         let permit = visit::check_takes_tensors(&version, &request.model).and_then(|()| InFlight::take(self, &version));
         let answer = match permit {
-            Ok(_permit) => version.infer(request).await.and_then(encode),
+            Ok(_permit) => match version.infer(request).await {
+                Ok(response) => encode(response).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         self.count(door, &version.name, &version.version, answer.as_ref().map(|_| ()).map_err(|error| error.code));

@@ -13,8 +13,9 @@ use tokio::time::{Instant, Sleep};
 use super::invalid;
 use crate::inflate::{Coding, Inflater};
 
-/// A buffer starts no larger than this, whatever length the client announces.
-const MAX_FIRST_BUFFER: u64 = 1 << 20;
+/// A buffer starts no larger than this, whatever length the client announces. A picture as JSON is 3 MB; what is never
+/// written takes no memory.
+const MAX_FIRST_BUFFER: u64 = 4 << 20;
 /// At most this much of a refused body is read to keep the connection.
 const MAX_DRAIN: usize = 64 << 10;
 
@@ -345,7 +346,7 @@ mod tests {
 
     #[test]
     fn buffers_grow_by_what_has_come() {
-        assert_eq!(first_capacity(Some(1 << 40), 10), 1 << 20);
+        assert_eq!(first_capacity(Some(1 << 40), 10), 4 << 20);
         assert_eq!(first_capacity(Some(100), 10), 100);
         assert_eq!(first_capacity(None, 10), 10);
         let mut whole = vec![0; 1_000];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use samovar_core::clock::Nanos;
 use samovar_core::error::{Code, Error};
-use samovar_core::request::InferRequest;
+use samovar_core::request::{InferRequest, InferResponse};
 
 use super::DOOR;
 use super::decode::Decoded;
@@ -50,7 +50,7 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, call: &mut Call<'_>) -> Result
         origin: None,
     };
     let (frame, version) = plane
-        .infer(DOOR, request, |response| {
+        .infer(DOOR, request, async |response: InferResponse| {
             let version = Arc::clone(&response.version);
             Ok((encode(response, own_id.as_deref())?, version))
         })

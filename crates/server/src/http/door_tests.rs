@@ -57,7 +57,10 @@ struct Running {
 
 /// A data plane without models, behind `address`.
 pub(in crate::http) fn plane(address: &Address) -> (Arc<DataPlane>, Arc<Registry>) {
-    let config = config();
+    plane_with(config(), address)
+}
+
+fn plane_with(config: EngineConfig, address: &Address) -> (Arc<DataPlane>, Arc<Registry>) {
     let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
     let spawner = Spawner::new(config.worker_command.clone(), config.transport).unwrap();
     let pool = Pool::new(spawner, 0);
@@ -68,8 +71,12 @@ pub(in crate::http) fn plane(address: &Address) -> (Arc<DataPlane>, Arc<Registry
 }
 
 fn start() -> Running {
+    start_with(config())
+}
+
+fn start_with(config: EngineConfig) -> Running {
     let listener = bind("127.0.0.1", 0).unwrap();
-    let (plane, registry) = plane(listener.address());
+    let (plane, registry) = plane_with(config, listener.address());
     let port = listener.address().port.unwrap();
     let (stop, stopped) = watch::channel(None);
     let connections = Arc::new(tokio::sync::Semaphore::new(10));
@@ -274,6 +281,45 @@ async fn bodies_beyond_the_limit_close_the_connection() {
     );
     let answer = door.ask(&chunked).await;
     assert_eq!((answer.status, answer.closes()), (413, true));
+}
+
+/// All threads but the one that serves every connection are busy until the sender is dropped.
+fn occupy(plane: &Arc<DataPlane>) -> (std::sync::mpsc::Sender<()>, Vec<tokio::task::JoinHandle<()>>) {
+    let (release, released) = std::sync::mpsc::channel();
+    let released = Arc::new(parking_lot::Mutex::new(released));
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let busy = |_| {
+        let (plane, released) = (Arc::clone(plane), Arc::clone(&released));
+        tokio::spawn(async move { drop(plane.aside(move || released.lock().recv()).await) })
+    };
+    (release, (0..processors).map(busy).collect())
+}
+
+#[tokio::test]
+async fn a_long_body_is_read_while_others_are_answered() {
+    let door = start_with(EngineConfig { max_body_bytes: 1 << 20, max_bodies_bytes: 1 << 22, ..config() });
+    let (release, busy) = occupy(&door.plane);
+    let body = |count: usize| {
+        let numbers = vec!["0.5"; count].join(",");
+        format!(
+            r#"{{"id":"{count}","inputs":[{{"name":"x","datatype":"FP32","shape":[{count}],"data":[{numbers}]}}]}}"#
+        )
+    };
+    let (short, long) = (body(5), body(50_000));
+    let long = door.post("/v2/models/m/infer", "", &long);
+    let shorts = async {
+        for _ in 0..3 {
+            let answer = door.post("/v2/models/m/infer", "", &short).await;
+            assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_model"));
+        }
+        drop(release); // only now can the long one be read
+    };
+    let (answer, ()) = tokio::join!(long, shorts);
+    assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_model"));
+    assert!(answer.body.contains("\"50000\""), "{}", answer.body);
+    for task in busy {
+        task.await.unwrap();
+    }
 }
 
 #[tokio::test]

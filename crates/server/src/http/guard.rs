@@ -17,6 +17,5 @@ pub fn decode_json(body: &Bytes) -> Result<Vec<NamedTensor>, Error> {
 
 /// The body of an answer, JSON alone.
 pub fn encode_json(response: &InferResponse) -> Result<Bytes, Error> {
-    let form = Form { id: None, outputs: &[], binary_output: false };
-    Ok(encode(response, &form)?.body)
+    Ok(encode(response, &Form::default())?.body)
 }

@@ -6,6 +6,7 @@ use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES};
 
 use super::json::Cursor;
 use super::number::{FromInteger, float32, float64, integer_of};
+use super::number_run;
 use crate::door::invalid;
 use crate::door::tensors::{self, miscounted, too_large};
 
@@ -26,7 +27,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, datatype: Datatype, shape: &[u64], l
         Datatype::Int16 => each(cursor, count, out_ref, whole::<i16, 2>),
         Datatype::Int32 => each(cursor, count, out_ref, whole::<i32, 4>),
         Datatype::Int64 => each(cursor, count, out_ref, whole::<i64, 8>),
-        Datatype::Fp32 => each(cursor, count, out_ref, |cursor, out| {
+        Datatype::Fp32 => each_or_run(cursor, count, out_ref, number_run::float32, |cursor, out| {
             out.extend_from_slice(&float32(cursor)?.to_le_bytes());
             Ok(())
         }),
@@ -69,9 +70,26 @@ fn each(
     out: &mut Vec<u8>,
     read: impl Fn(&mut Cursor<'_>, &mut Vec<u8>) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    each_or_run(cursor, count, out, |_, _, _| (0, 0), read)
+}
+
+/// The same, where `run` may read any number of elements with a comma behind each.
+#[inline]
+fn each_or_run(
+    cursor: &mut Cursor<'_>,
+    count: usize,
+    out: &mut Vec<u8>,
+    run: impl Fn(&[u8], usize, &mut Vec<u8>) -> (usize, usize),
+    read: impl Fn(&mut Cursor<'_>, &mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut left = count;
     let mut level = 0_u32;
     'value: loop {
+        if level > 0 {
+            let (elements, bytes) = run(cursor.rest(), left, out);
+            left -= elements;
+            cursor.advance(bytes);
+        }
         if cursor.token() == Some(b'[') {
             cursor.open(b'[')?;
             level += 1;

@@ -1,25 +1,28 @@
 //! Tensors as an infer response: numbers straight into one buffer, blobs behind the JSON. Large ones are not copied.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use samovar_core::error::{Code, Error, echo};
 use samovar_core::request::InferResponse;
-use samovar_core::tensor::{Datatype, NamedTensor};
+use samovar_core::tensor::{Datatype, NamedTensor, Tensor};
 
 use super::json_decode::WantedOutput;
 use super::json_string::write_string;
 use crate::connection::MIN_TENSOR;
 
 /// How the client wants the outputs.
-pub(super) struct Form<'a> {
+#[derive(Default)]
+pub(super) struct Form {
     /// The client's own id, given back to it.
-    pub(super) id: Option<&'a str>,
+    pub(super) id: Option<Arc<str>>,
     /// Outputs asked for by name; empty: all.
-    pub(super) outputs: &'a [WantedOutput],
+    pub(super) outputs: Vec<WantedOutput>,
     /// Are outputs that were not asked for by name binary?
     pub(super) binary_output: bool,
 }
 
-impl Form<'_> {
+impl Form {
     fn is_binary(&self, name: &str) -> bool {
         self.outputs.iter().find(|output| output.name == name).map_or(self.binary_output, |output| output.binary)
     }
@@ -38,13 +41,13 @@ pub(super) struct Encoded {
 /// `response` as a body.
 ///
 /// Errors with `invalid_request` for an output that JSON cannot carry, `bad_model_output` for a malformed BYTES tensor.
-pub(super) fn encode(response: &InferResponse, form: &Form<'_>) -> Result<Encoded, Error> {
+pub(super) fn encode(response: &InferResponse, form: &Form) -> Result<Encoded, Error> {
     let mut out = Vec::with_capacity(capacity(response, form));
     out.extend_from_slice(b"{\"model_name\":");
     write_string(&mut out, &response.model);
     out.extend_from_slice(b",\"model_version\":");
     write_string(&mut out, &response.version);
-    if let Some(id) = form.id {
+    if let Some(id) = &form.id {
         out.extend_from_slice(b",\"id\":");
         write_string(&mut out, id);
     }
@@ -71,24 +74,35 @@ pub(super) fn encode(response: &InferResponse, form: &Form<'_>) -> Result<Encode
     Ok(Encoded { body: Bytes::from(out), tensors, json_length })
 }
 
-/// About the length of the body, so that the buffer seldom grows: exact for blobs, 12 characters for a number.
-fn capacity(response: &InferResponse, form: &Form<'_>) -> usize {
+/// About how many characters of JSON `response` takes: 12 for a number.
+pub(super) fn text_length(response: &InferResponse, form: &Form) -> usize {
+    response
+        .outputs
+        .iter()
+        .filter(|output| !form.is_binary(&output.name))
+        .map(|output| characters(&output.tensor))
+        .sum()
+}
+
+fn characters(tensor: &Tensor) -> usize {
+    let bytes = tensor.data.len();
+    match tensor.datatype {
+        Datatype::Bytes => bytes + bytes / 8,
+        datatype => bytes / datatype.size().unwrap_or(1) * if bytes == 1 { 5 } else { 12 },
+    }
+}
+
+/// About the length of the body, so that the buffer seldom grows: exact for blobs that are copied.
+fn capacity(response: &InferResponse, form: &Form) -> usize {
     let outputs = response.outputs.iter().map(|output| {
-        let bytes = output.tensor.data.len();
-        let text = match output.tensor.datatype {
-            _ if form.is_binary(&output.name) => {
-                if bytes < MIN_TENSOR {
-                    bytes
-                } else {
-                    0
-                }
-            }
-            Datatype::Bytes => bytes + bytes / 8,
-            datatype => bytes / datatype.size().unwrap_or(1) * if bytes == 1 { 5 } else { 12 },
+        let data = match output.tensor.data.len() {
+            _ if !form.is_binary(&output.name) => characters(&output.tensor),
+            length if length < MIN_TENSOR => length,
+            _ => 0,
         };
-        128 + output.name.len() + text
+        128 + output.name.len() + data
     });
-    192 + form.id.map_or(0, str::len) + outputs.sum::<usize>()
+    192 + form.id.as_ref().map_or(0, |id| id.len()) + outputs.sum::<usize>()
 }
 
 fn write_output(out: &mut Vec<u8>, output: &NamedTensor, binary: bool) -> Result<(), Error> {
@@ -208,11 +222,9 @@ fn not_json(name: &str, why: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use samovar_core::tensor::Tensor;
-
     use super::super::json_decode::Decoded;
     use super::*;
+    use proptest::prelude::*;
 
     fn response(outputs: Vec<NamedTensor>) -> InferResponse {
         InferResponse { model: "m".into(), version: "1".into(), outputs }
@@ -223,7 +235,7 @@ mod tests {
     }
 
     fn json(output: NamedTensor) -> Result<String, Error> {
-        let form = Form { id: None, outputs: &[], binary_output: false };
+        let form = Form::default();
         let encoded = encode(&response(vec![output]), &form)?;
         assert_eq!(encoded.json_length, None);
         Ok(String::from_utf8(encoded.body.to_vec()).unwrap())
@@ -233,7 +245,7 @@ mod tests {
     fn a_response_has_its_members_in_order() {
         let encoded = encode(
             &response(vec![tensor(Datatype::Fp32, &[1, 2], [1.0_f32, 0.1].map(f32::to_le_bytes).concat())]),
-            &Form { id: Some("a\"b"), outputs: &[], binary_output: false },
+            &Form { id: Some("a\"b".into()), ..Form::default() },
         );
         let wanted = r#"{"model_name":"m","model_version":"1","id":"a\"b","outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"data":[1.0,0.1]}]}"#;
         assert_eq!(encoded.unwrap().body, wanted);
@@ -277,21 +289,21 @@ mod tests {
         outputs[0].name = "a".into();
         outputs[1].name = "b".into();
         let wanted =
-            [WantedOutput { name: "a".into(), binary: false }, WantedOutput { name: "b".into(), binary: true }];
-        let encoded = encode(&response(outputs.clone()), &Form { id: None, outputs: &wanted, binary_output: true });
+            vec![WantedOutput { name: "a".into(), binary: false }, WantedOutput { name: "b".into(), binary: true }];
+        let encoded = encode(&response(outputs.clone()), &Form { id: None, outputs: wanted, binary_output: true });
         let encoded = encoded.unwrap();
         let (head, blobs) = encoded.body.split_at(encoded.json_length.unwrap());
         let head: serde_json::Value = serde_json::from_slice(head).unwrap();
         assert_eq!(head["outputs"][0]["data"], serde_json::json!([1, 2]));
         assert_eq!(head["outputs"][1]["parameters"]["binary_data_size"], 2);
         assert_eq!(blobs, [3, 4]);
-        let all = encode(&response(outputs), &Form { id: None, outputs: &[], binary_output: true }).unwrap();
+        let all = encode(&response(outputs), &Form { binary_output: true, ..Form::default() }).unwrap();
         assert_eq!(all.body[all.json_length.unwrap()..], [1, 2, 3, 4]);
     }
 
     /// What an answer says, sent back as a request.
     fn round_trip(output: NamedTensor, binary: bool) -> NamedTensor {
-        let form = Form { id: None, outputs: &[], binary_output: binary };
+        let form = Form { binary_output: binary, ..Form::default() };
         let encoded = encode(&response(vec![output]), &form).unwrap();
         let json_length = encoded.json_length.unwrap_or(encoded.body.len());
         let (head, blobs) = encoded.body.split_at(json_length);

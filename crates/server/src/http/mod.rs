@@ -24,6 +24,8 @@ mod json_decode;
 mod json_encode;
 mod json_string;
 mod number;
+mod number_lanes;
+mod number_run;
 mod reply;
 mod routes;
 mod service;
