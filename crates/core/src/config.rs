@@ -190,6 +190,12 @@ impl VersionSpec {
         format!("{} {:?}", if self.service.is_some() { "service" } else { "model" }, self.name)
     }
 
+    /// Most rows of one call.
+    #[must_use]
+    pub fn max_rows(&self) -> u32 {
+        if self.batch_axis { self.options.max_batch_size.max(1) } else { 1 }
+    }
+
     /// True if its calls may wait for answers of other models, or for clients: its workers' threads read everything.
     #[must_use]
     pub fn is_relayed(&self) -> bool {
@@ -201,7 +207,7 @@ impl VersionSpec {
     pub fn undescribed(name: String, version: String) -> Self {
         let options = ModelOptions {
             max_batch_size: 1,
-            max_queue_delay_ms: 0.0,
+            max_queue_delay_ms: None,
             instances: 1,
             concurrency: 1,
             threads: 1,
@@ -237,8 +243,9 @@ impl VersionSpec {
 pub struct ModelOptions {
     /// Most rows of one call.
     pub max_batch_size: u32,
-    /// Longest wait for batch mates while a slot is free.
-    pub max_queue_delay_ms: f64,
+    /// Longest wait for batch mates while a slot is free; none: only where measurement says that waiting pays.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub max_queue_delay_ms: Option<f64>,
     /// Loaded copies.
     pub instances: usize,
     /// Calls at a time per instance.

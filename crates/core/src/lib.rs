@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod exposition;
 pub mod history;
+pub mod hold;
 pub mod life;
 pub mod metrics;
 pub mod outlet;

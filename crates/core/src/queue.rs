@@ -47,11 +47,13 @@ struct Lane<R> {
     items: VecDeque<Item<R>>,
     /// Sum over `items`.
     rows: u64,
+    /// How many of `items` may not share a call.
+    alone: usize,
 }
 
 impl<R> Default for Lane<R> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), rows: 0 }
+        Self { items: VecDeque::new(), rows: 0, alone: 0 }
     }
 }
 
@@ -64,6 +66,8 @@ pub struct Head {
     pub rows: u64,
     /// Arrival of its oldest item.
     pub arrived: Nanos,
+    /// May all of its items share a call?
+    pub is_shareable: bool,
 }
 
 /// Everything that waits for one version. It has one owner, the version's scheduler.
@@ -112,6 +116,7 @@ impl<R> Queue<R> {
             self.heads.remove(&oldest.id);
         }
         lane.rows += u64::from(item.rows);
+        lane.alone += usize::from(!item.is_shareable());
         let place = lane.items.partition_point(|other| other.id < item.id);
         lane.items.insert(place, item);
         self.heads.insert(lane.items[0].id, key);
@@ -136,8 +141,21 @@ impl<R> Queue<R> {
     pub fn heads(&self) -> impl Iterator<Item = Head> + '_ {
         self.heads.values().filter_map(|key| {
             let lane = self.lanes.get(key)?;
-            Some(Head { batch_key: *key, rows: lane.rows, arrived: lane.items.front()?.arrived })
+            let arrived = lane.items.front()?.arrived;
+            Some(Head { batch_key: *key, rows: lane.rows, arrived, is_shareable: lane.alone == 0 })
         })
+    }
+
+    /// How many lanes there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Rows that wait in the lane of this key.
+    #[must_use]
+    pub fn rows(&self, batch_key: u64) -> u64 {
+        self.lanes.get(&batch_key).map_or(0, |lane| lane.rows)
     }
 
     /// Take the group that runs next.
@@ -168,6 +186,7 @@ impl<R> Queue<R> {
             let alone = !item.is_shareable();
             batch.push(item);
             if alone {
+                lane.alone -= 1;
                 break;
             }
         }
@@ -205,6 +224,7 @@ impl<R> Queue<R> {
         let place = lane.items.binary_search_by_key(&id, |item| item.id).ok()?;
         let item = lane.items.remove(place)?;
         lane.rows -= u64::from(item.rows);
+        lane.alone -= usize::from(!item.is_shareable());
         if place == 0 {
             self.heads.remove(&id);
             match lane.items.front() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::batcher::{self, Decision, Policy, Slot};
 use crate::clock::{NEVER, Nanos};
+use crate::hold::{EndedCall, Expected, Hold};
 use crate::queue::{Item, ItemId, Queue};
 
 /// Number of a call within its version.
@@ -120,6 +121,8 @@ struct Live {
 struct Instance {
     is_up: bool,
     calls: Vec<CallId>,
+    /// When its last call ended; 0 before.
+    ended: Nanos,
 }
 
 #[derive(Debug)]
@@ -147,6 +150,8 @@ pub struct Scheduler<R> {
     live: HashMap<ItemId, Live>,
     /// When each live item's time is over.
     timers: BTreeSet<(Nanos, ItemId)>,
+    /// Whether waiting pays; looked at only where the policy leaves that open and calls may hold several rows.
+    hold: Option<Hold>,
     /// When the batcher wants to look again.
     look_again: Nanos,
     next_item: ItemId,
@@ -167,6 +172,7 @@ impl<R: Clone> Scheduler<R> {
             calls: HashMap::new(),
             live: HashMap::new(),
             timers: BTreeSet::new(),
+            hold: (policy.max_queue_delay.is_none() && policy.max_batch_size > 1).then(Hold::default),
             look_again: NEVER,
             next_item: 0,
             next_call: 1,
@@ -221,6 +227,9 @@ impl<R: Clone> Scheduler<R> {
             idempotent: arrival.idempotent,
             deaths: 0,
         };
+        if let Some(hold) = &mut self.hold {
+            hold.arrived(now, item.batch_key, item.rows);
+        }
         self.wait(item);
         id
     }
@@ -233,7 +242,8 @@ impl<R: Clone> Scheduler<R> {
             return None;
         }
         let (instance, slot) = self.pick()?;
-        let items = match batcher::decide(&mut self.queue, slot, now, self.policy) {
+        let expected = self.expected(instance, slot, now);
+        let items = match batcher::decide(&mut self.queue, slot, now, self.policy, expected) {
             Decision::Run(items) => items,
             Decision::Wait(moment) => {
                 self.look_again = moment;
@@ -247,15 +257,24 @@ impl<R: Clone> Scheduler<R> {
         }
         let items: Arc<[Item<R>]> = items.into();
         self.instances[instance].calls.push(call);
+        if let Some(hold) = &mut self.hold {
+            hold.assigned(instance);
+        }
         self.calls
             .insert(call, Running { instance, assigned: now, items: Arc::clone(&items), gone: 0, has_streamed: false });
         Some(Assignment { call, instance, items })
     }
 
-    /// When to call [`Self::expire`] and [`Self::next`] again.
+    /// When to call [`Self::expire`] again.
     #[must_use]
-    pub fn next_wake(&self) -> Nanos {
-        self.timers.first().map_or(NEVER, |(moment, _)| *moment).min(self.look_again)
+    pub fn next_expiry(&self) -> Nanos {
+        self.timers.first().map_or(NEVER, |(moment, _)| *moment)
+    }
+
+    /// When to call [`Self::next`] again.
+    #[must_use]
+    pub fn next_look(&self) -> Nanos {
+        self.look_again
     }
 
     /// The items whose time is over at `now`. Waiting ones leave the queue; the others keep their slot accounted.
@@ -301,12 +320,15 @@ impl<R: Clone> Scheduler<R> {
         self.leave(id)
     }
 
-    /// A call came back from `instance`; one that this instance does not hold is unknown.
-    pub fn end(&mut self, instance: usize, call: CallId, outcome: Outcome) -> Ended<R> {
+    /// A call came back from `instance` at `now`; one that this instance does not hold is unknown.
+    pub fn end(&mut self, now: Nanos, (instance, call): (usize, CallId), outcome: Outcome) -> Ended<R> {
         if self.calls.get(&call).is_none_or(|running| running.instance != instance) {
             return Ended::Unknown;
         }
         let Some(running) = self.close(call) else { return Ended::Unknown };
+        if outcome == Outcome::Finished {
+            self.measure(now, &running);
+        }
         match outcome {
             Outcome::NotStarted if !running.has_streamed => {
                 self.return_to_queue(&running.items);
@@ -346,7 +368,7 @@ impl<R: Clone> Scheduler<R> {
 
     /// An instance can take calls.
     pub fn instance_up(&mut self, instance: usize) {
-        self.instances[instance] = Instance { is_up: true, calls: Vec::new() };
+        self.instances[instance] = Instance { is_up: true, ..Instance::default() };
     }
 
     /// True if any instance can take calls.
@@ -402,6 +424,37 @@ impl<R: Clone> Scheduler<R> {
             load if load == self.concurrency && self.prefetches => Some((index, Slot::Prefetch)),
             _ => None,
         }
+    }
+
+    /// What a free slot waits for. Not while another one is free, which could take what comes later; and not where a
+    /// deadline is so near that the wait could be what makes an item late.
+    fn expected(&self, instance: usize, slot: Slot, now: Nanos) -> Option<Expected> {
+        let hold = self.hold.as_ref().filter(|_| slot == Slot::Free)?;
+        let expected = hold.expected(instance, now)?;
+        let done = expected.until.saturating_add(hold.service_time());
+        let free: usize = self.up().map(|instance| self.concurrency.saturating_sub(instance.calls.len())).sum();
+        (free == 1 && done < self.next_expiry()).then_some(expected)
+    }
+
+    /// Learn from a call that has finished.
+    fn measure(&mut self, now: Nanos, running: &Running<R>) {
+        let slots = self.up().count() * self.concurrency;
+        let Some(hold) = &mut self.hold else { return };
+        let ended = std::mem::replace(&mut self.instances[running.instance].ended, now);
+        let batch_key = running.items[0].batch_key;
+        let call = EndedCall {
+            instance: running.instance,
+            batch_key,
+            rows: running.items.iter().map(|item| u64::from(item.rows)).sum(),
+            // The first call of an instance warms it up. One that was sent ahead begins when the one before it ends.
+            time: (ended > 0).then(|| now.saturating_sub(running.assigned.max(ended))),
+            waiting: self.queue.rows(batch_key),
+        };
+        hold.ended(now, call, slots.max(1), self.policy.max_batch_size);
+    }
+
+    fn up(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.is_up)
     }
 
     fn wait(&mut self, item: Item<R>) {

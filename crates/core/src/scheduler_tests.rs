@@ -35,7 +35,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 const INSTANCES: usize = 2;
 const CONCURRENCY: usize = 1;
-const POLICY: Policy = Policy { max_batch_size: 4, max_queue_delay: 3 };
+const MAX_BATCH_SIZE: u32 = 4;
+/// Units of the simulated clock are long enough for waits that measurement asks for.
+const UNIT: Nanos = 100_000;
 
 /// One call as its simulated worker sees it.
 struct SimulatedCall {
@@ -59,10 +61,11 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(max_queue_delay: Option<Nanos>) -> Self {
+        let policy = Policy { max_batch_size: MAX_BATCH_SIZE, max_queue_delay };
         let limits = Limits { items: 32, bytes: 1 << 20 };
         Self {
-            scheduler: Scheduler::new(POLICY, limits, INSTANCES, CONCURRENCY),
+            scheduler: Scheduler::new(policy, limits, INSTANCES, CONCURRENCY),
             now: 1,
             calls: Vec::new(),
             item_ids: HashMap::new(),
@@ -86,7 +89,7 @@ impl World {
             let keys: HashSet<_> = assignment.items.iter().map(|item| item.batch_key).collect();
             assert_eq!(keys.len(), 1, "unlike items in one call");
             let rows: u32 = assignment.items.iter().map(|item| item.rows).sum();
-            assert!(rows <= POLICY.max_batch_size || assignment.items.len() == 1);
+            assert!(rows <= MAX_BATCH_SIZE || assignment.items.len() == 1);
             assert!(assignment.items.iter().all(|item| self.now < item.start_by), "assigned after its time");
             assert!(assignment.items.len() == 1 || assignment.items.iter().all(|item| item.idempotent));
             self.calls.push(SimulatedCall {
@@ -110,7 +113,10 @@ impl World {
             let Some(at) = self.calls.iter().position(|call| call.instance == instance) else { continue };
             if self.calls[at].items.iter().any(|item| self.now >= item.start_by) {
                 let call = self.calls.remove(at);
-                assert!(matches!(self.scheduler.end(call.instance, call.call, Outcome::NotStarted), Ended::Again));
+                assert!(matches!(
+                    self.scheduler.end(self.now, (call.instance, call.call), Outcome::NotStarted),
+                    Ended::Again
+                ));
                 continue;
             }
             self.calls[at].is_claimed = true;
@@ -136,7 +142,7 @@ impl World {
         assert!(self.scheduler.piece(1 - instance, call).is_none(), "a piece from an instance that does not run it");
         for item in self.scheduler.piece(instance, call).expect("a call that runs").iter() {
             self.streamed.insert(item.request);
-            self.scheduler.prolong(item.id, self.now + ttl);
+            self.scheduler.prolong(item.id, self.now + ttl * UNIT);
         }
     }
 
@@ -145,7 +151,7 @@ impl World {
         let call = self.calls.remove(at);
         let outcome = if raises { Outcome::Raised } else { Outcome::Finished };
         let live: Vec<_> = call.items.iter().filter(|item| !self.answers.contains_key(&item.request)).collect();
-        match self.scheduler.end(call.instance, call.call, outcome) {
+        match self.scheduler.end(self.now, (call.instance, call.call), outcome) {
             Ended::Answer(items, _) => {
                 assert_eq!(items.len(), call.items.len(), "an answer for another call");
                 for item in live {
@@ -182,15 +188,15 @@ impl World {
                         rows,
                         batch_key: key,
                         cost: 1,
-                        start_by: self.now + queue_ttl,
-                        deadline: self.now + ttl,
+                        start_by: self.now + queue_ttl * UNIT,
+                        deadline: self.now + ttl * UNIT,
                         idempotent,
                     };
                     self.item_ids.insert(request, self.scheduler.submit(self.now, arrival));
                     self.idempotent.insert(request, idempotent);
                 }
             }
-            Step::Advance(by) => self.now += by,
+            Step::Advance(by) => self.now += by * UNIT,
             Step::End { which, raises } => self.end(which, raises),
             Step::Piece { which, ttl } => self.piece(which, ttl),
             Step::Cancel { which } => {
@@ -240,8 +246,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_item_gets_one_answer_and_none_starts_late(steps in prop::collection::vec(step(), 1..200)) {
-        let mut world = World::new();
+    fn every_item_gets_one_answer_and_none_starts_late(
+        steps in prop::collection::vec(step(), 1..200), delay in prop::option::of(0..4_u64)
+    ) {
+        let mut world = World::new(delay.map(|units| units * UNIT));
         (0..INSTANCES).for_each(|instance| world.scheduler.instance_up(instance));
         steps.into_iter().for_each(|step| world.apply(step));
         world.finish();
@@ -253,7 +261,7 @@ fn arrival(request: u64) -> Arrival<u64> {
 }
 
 fn scheduler() -> Scheduler<u64> {
-    let policy = Policy { max_batch_size: 4, max_queue_delay: 0 };
+    let policy = Policy { max_batch_size: 4, max_queue_delay: Some(0) };
     let mut scheduler = Scheduler::new(policy, Limits { items: 8, bytes: 8 }, 2, 1);
     scheduler.instance_up(0);
     scheduler.instance_up(1);
@@ -271,7 +279,7 @@ fn a_raise_is_narrowed_down_to_the_guilty_item() {
     while let Some(assignment) = scheduler.next(1) {
         let raises = assignment.items.iter().any(|item| item.request == 2);
         let outcome = if raises { Outcome::Raised } else { Outcome::Finished };
-        if let Ended::Answer(items, _) = scheduler.end(assignment.instance, assignment.call, outcome) {
+        if let Ended::Answer(items, _) = scheduler.end(1, (assignment.instance, assignment.call), outcome) {
             let list = if raises { &mut failed } else { &mut answered };
             list.extend(items.iter().map(|item| item.request));
         }
@@ -299,12 +307,12 @@ fn an_expired_item_keeps_its_slot_accounted() {
     let mut scheduler = scheduler();
     scheduler.submit(1, arrival(0));
     let assignment = scheduler.next(1).unwrap();
-    assert_eq!(scheduler.next_wake(), 100);
+    assert_eq!(scheduler.next_expiry(), 100);
     let expired = scheduler.expire(100);
     assert_eq!(expired[0].call, Some((assignment.instance, assignment.call)));
     assert!(expired[0].is_call_abandoned);
     assert_eq!(scheduler.running(), 1);
-    assert!(matches!(scheduler.end(assignment.instance, assignment.call, Outcome::Finished), Ended::Answer(..)));
+    assert!(matches!(scheduler.end(1, (assignment.instance, assignment.call), Outcome::Finished), Ended::Answer(..)));
     assert_eq!(scheduler.running(), 0);
 }
 
@@ -313,12 +321,12 @@ fn a_piece_gives_its_item_more_time_and_rules_out_another_run() {
     let mut scheduler = scheduler();
     let item = scheduler.submit(1, arrival(0));
     scheduler.prolong(item, 500);
-    assert_eq!(scheduler.next_wake(), 100, "it has not begun");
+    assert_eq!(scheduler.next_expiry(), 100, "it has not begun");
     let Assignment { call, instance, .. } = scheduler.next(1).unwrap();
     assert!(scheduler.piece(instance, call).is_some_and(|items| items[0].id == item));
     scheduler.prolong(item, 500);
-    assert_eq!((scheduler.expire(499).len(), scheduler.next_wake()), (0, 500));
-    assert!(matches!(scheduler.end(instance, call, Outcome::NotStarted), Ended::Answer(..)));
+    assert_eq!((scheduler.expire(499).len(), scheduler.next_expiry()), (0, 500));
+    assert!(matches!(scheduler.end(1, (instance, call), Outcome::NotStarted), Ended::Answer(..)));
     scheduler.prolong(item, 900);
     assert!(scheduler.live.is_empty() && scheduler.timers.is_empty());
 }
@@ -347,8 +355,8 @@ fn an_end_from_another_instance_is_unknown() {
     let mut scheduler = scheduler();
     scheduler.submit(1, arrival(0));
     let assignment = scheduler.next(1).unwrap();
-    assert!(matches!(scheduler.end(1 - assignment.instance, assignment.call, Outcome::Finished), Ended::Unknown));
-    assert!(matches!(scheduler.end(assignment.instance, assignment.call, Outcome::Finished), Ended::Answer(..)));
+    assert!(matches!(scheduler.end(1, (1 - assignment.instance, assignment.call), Outcome::Finished), Ended::Unknown));
+    assert!(matches!(scheduler.end(1, (assignment.instance, assignment.call), Outcome::Finished), Ended::Answer(..)));
 }
 
 #[test]
@@ -363,7 +371,7 @@ fn a_call_sent_ahead_is_stranded_when_another_instance_is_free() {
     assert_eq!(scheduler.stranded(), None);
     let (ahead, busy) = (assignments[2].call, assignments[2].instance);
     let other = assignments.iter().find(|assignment| assignment.instance != busy).unwrap();
-    scheduler.end(other.instance, other.call, Outcome::Finished);
+    scheduler.end(1, (other.instance, other.call), Outcome::Finished);
     assert_eq!(scheduler.stranded(), Some((busy, ahead)));
     scheduler.revoke(ahead);
     assert_eq!(scheduler.next(1).unwrap().instance, other.instance);

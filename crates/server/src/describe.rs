@@ -52,7 +52,7 @@ pub(crate) fn config(spec: &VersionSpec) -> ModelConfig {
     };
     let batching = || ModelDynamicBatching {
         preferred_batch_size: vec![max_batch_size],
-        max_queue_delay_microseconds: (options.max_queue_delay_ms * 1e3) as u64,
+        max_queue_delay_microseconds: (options.max_queue_delay_ms.unwrap_or_default() * 1e3) as u64,
         ..ModelDynamicBatching::default()
     };
     ModelConfig {
@@ -174,7 +174,7 @@ mod tests {
         ];
         spec.batch_axis = batch_axis;
         spec.options.max_batch_size = 8;
-        spec.options.max_queue_delay_ms = 1.5;
+        spec.options.max_queue_delay_ms = Some(1.5);
         spec.options.instances = 2;
         spec
     }

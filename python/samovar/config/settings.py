@@ -140,7 +140,9 @@ class ModelConfig:
     max_batch_size: int | None = _option(
         "most rows of one call", None, shown="64 where there is a batch axis, else 1", minimum=1, maximum=1 << 20
     )
-    max_queue_delay_ms: float | Literal["auto"] = _option("longest wait for batch mates", "auto", minimum=0)
+    max_queue_delay_ms: float | Literal["auto"] = _option(
+        "longest wait for batch mates", "auto", shown="auto: a moment where past calls show that it pays", minimum=0
+    )
     instances: int = _option("loaded copies, each in a worker of its own", 1, minimum=1, maximum=1_024)
     threads: int | None = _option(
         "processor threads of one instance (model files)",
@@ -165,7 +167,7 @@ class ModelConfig:
         if self.threads is None:
             options["threads"] = max(machine.cpus() // self.instances, 1)
         if self.max_queue_delay_ms == "auto":
-            options["max_queue_delay_ms"] = 0.0
+            options["max_queue_delay_ms"] = None
         return options
 
 

@@ -132,7 +132,7 @@ def test_the_default_batch_depends_on_the_axis() -> None:
     configuration = Configuration(ServerConfig())
     assert configuration.model_options("m", {}, batch_axis=True) == {
         "max_batch_size": 64,
-        "max_queue_delay_ms": 0.0,
+        "max_queue_delay_ms": None,
         "instances": 1,
         "threads": machine.cpus(),
         "concurrency": 1,

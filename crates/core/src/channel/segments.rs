@@ -44,7 +44,7 @@ pub fn open(descriptor: impl AsFd, writable: bool) -> io::Result<Mapping> {
     Mapping::new(descriptor, size, writable)
 }
 
-/// Let the runtime watch an eventfd or a pidfd. It stands here because tokio asks for `unsafe`.
+/// Let the runtime watch an eventfd, a pidfd or a timerfd. It stands here because tokio asks for `unsafe`.
 pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` always gives the same open descriptor, and it lives as long as the `AsyncFd` that owns it.
     Ok(unsafe { AsyncFd::register(descriptor)? })

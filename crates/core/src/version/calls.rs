@@ -128,7 +128,7 @@ impl Version {
     fn withdraw(self: &Arc<Self>, assignment: &Assignment<Part>, answer: &Error) {
         let actions = {
             let mut core = self.core.lock();
-            core.scheduler.end(assignment.instance, assignment.call, Outcome::Finished);
+            core.scheduler.end(now(), (assignment.instance, assignment.call), Outcome::Finished);
             self.dispatch(&mut core, now())
         };
         assignment.items.iter().for_each(|item| {
@@ -173,7 +173,7 @@ impl Version {
         };
         let (ended, actions, is_idle) = {
             let mut core = self.core.lock();
-            let ended = core.scheduler.end(instance, frame.call, outcome);
+            let ended = core.scheduler.end(received, (instance, frame.call), outcome);
             if outcome != Outcome::NotStarted {
                 core.instances[instance].finished_calls += 1;
             }

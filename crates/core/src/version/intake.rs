@@ -37,7 +37,7 @@ impl Version {
 
     pub(super) fn submit(self: &Arc<Self>, admitted: Admitted) -> Result<Running, Error> {
         let runner = self.runner();
-        let max_rows = u64::from(if self.spec.batch_axis { self.spec.options.max_batch_size.max(1) } else { 1 });
+        let max_rows = u64::from(self.spec.max_rows());
         let rows = admitted.accepted.rows;
         let parts = self.parts(rows, max_rows)?;
         let arrived = now();

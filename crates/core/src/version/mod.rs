@@ -1,5 +1,6 @@
 //! One version that serves: its scheduler behind one short lock, and the side effects that the scheduler asks for.
 
+mod alarm;
 mod calls;
 pub mod exchange;
 mod instances;
@@ -14,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::alarm::Alarm;
 pub use self::calls::InstanceSink;
 pub use self::exchange::{Exchange, Gone, Upload};
 pub use self::instances::DeathReport;
@@ -22,7 +24,7 @@ pub use self::running::Running;
 use crate::batcher::Policy;
 use crate::channel::engine::Link;
 use crate::channel::transport::Signature;
-use crate::clock::{NEVER, Nanos, now};
+use crate::clock::{NEVER, Nanos, nanos, now};
 use crate::config::{ExposeErrors, VersionSpec};
 use crate::error::Error;
 use crate::history::History;
@@ -63,6 +65,8 @@ pub struct Version {
     core: Mutex<Core>,
     /// Wakes the timer when something is due earlier than it knows.
     earlier: Arc<Notify>,
+    /// Rings when the batcher wants to look again. None where calls hold one row, or where no descriptor is left for it.
+    alarm: Option<Arc<Alarm>>,
     /// Wakes whoever waits for the version to be empty.
     idle: Notify,
 }
@@ -79,6 +83,8 @@ struct Core {
     is_final: bool,
     /// The moment for which the timer is set.
     timer: Nanos,
+    /// The moment for which the alarm is set; it may be past.
+    alarm: Nanos,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,9 +113,13 @@ impl Version {
         history: Arc<History>,
         expose_errors: ExposeErrors,
     ) -> Arc<Self> {
-        let version = Arc::new(Self::idle(serial, Arc::new(spec), metrics, history, expose_errors));
+        let mut version = Self::idle(serial, Arc::new(spec), metrics, history, expose_errors);
+        if version.spec.max_rows() > 1 {
+            version.alarm = Alarm::new().map(Arc::new).ok();
+        }
+        let version = Arc::new(version);
         version.record(&version.life.lock());
-        tokio::spawn(run_timer(Arc::downgrade(&version), Arc::clone(&version.earlier)));
+        tokio::spawn(run_timer(Arc::downgrade(&version), Arc::clone(&version.earlier), version.alarm.clone()));
         version
     }
 
@@ -143,9 +153,8 @@ impl Version {
         expose_errors: ExposeErrors,
     ) -> Self {
         let options = &spec.options;
-        let max_batch_size = if spec.batch_axis { options.max_batch_size.max(1) } else { 1 };
-        let delay = std::time::Duration::try_from_secs_f64(options.max_queue_delay_ms / 1e3).unwrap_or_default();
-        let policy = Policy { max_batch_size, max_queue_delay: crate::clock::nanos(delay) };
+        let delay = |ms: f64| nanos(std::time::Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default());
+        let policy = Policy { max_batch_size: spec.max_rows(), max_queue_delay: options.max_queue_delay_ms.map(delay) };
         let limits = Limits { items: options.max_queue_items, bytes: options.max_queue_bytes };
         let (instances, concurrency) = (options.instances.max(1), options.concurrency.max(1));
         let scheduler = Scheduler::new(policy, limits, instances, concurrency);
@@ -156,6 +165,7 @@ impl Version {
             closed: None,
             is_final: false,
             timer: NEVER,
+            alarm: NEVER,
         };
         Self {
             serial,
@@ -175,6 +185,7 @@ impl Version {
             expose_errors,
             core: Mutex::new(core),
             earlier: Arc::default(),
+            alarm: None,
             idle: Notify::new(),
             spec,
         }
@@ -282,7 +293,17 @@ impl Version {
 
     /// Set the timer for what is due next.
     fn arm(&self, core: &mut Core) {
-        let wake = core.scheduler.next_wake();
+        let look = core.scheduler.next_look();
+        let mut wake = core.scheduler.next_expiry();
+        match &self.alarm {
+            // It may ring too early, which wakes the timer once; setting it for every item would cost more.
+            Some(alarm) if look < core.alarm => {
+                core.alarm = look;
+                alarm.set(look);
+            }
+            Some(_) => {}
+            None => wake = wake.min(look),
+        }
         if wake < core.timer {
             core.timer = wake;
             self.earlier.notify_one();
@@ -307,23 +328,36 @@ fn answers_of(spec: &VersionSpec) -> Vec<TensorSpec> {
 }
 
 /// Calls [`Version::dispatch`] when something is due: a deadline, or a batch that has waited long enough.
-async fn run_timer(version: std::sync::Weak<Version>, earlier: Arc<Notify>) {
+async fn run_timer(version: std::sync::Weak<Version>, earlier: Arc<Notify>, alarm: Option<Arc<Alarm>>) {
+    let mut has_rung = false;
     loop {
         let Some(strong) = version.upgrade() else { return };
         let (actions, due) = {
             let mut core = strong.core.lock();
             // Nothing is earlier than 0, so that this round does not wake itself.
             core.timer = 0;
+            if has_rung {
+                core.alarm = NEVER;
+            }
             let actions = strong.dispatch(&mut core, now());
-            core.timer = core.scheduler.next_wake();
+            let look = if alarm.is_none() { core.scheduler.next_look() } else { NEVER };
+            core.timer = core.scheduler.next_expiry().min(look);
             (actions, core.timer)
         };
         strong.perform(actions);
         drop(strong);
         let wait = std::time::Duration::from_nanos(due.saturating_sub(now())).min(LONGEST_SLEEP);
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = earlier.notified() => {}
-        }
+        has_rung = tokio::select! {
+            () = tokio::time::sleep(wait) => false,
+            () = earlier.notified() => false,
+            () = rung(alarm.as_deref()) => true,
+        };
+    }
+}
+
+async fn rung(alarm: Option<&Alarm>) {
+    match alarm {
+        Some(alarm) => alarm.rung().await,
+        None => std::future::pending().await,
     }
 }
