@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::spawn::{Spawner, Worker};
 
@@ -14,6 +15,8 @@ pub struct Pool {
     spawner: Spawner,
     size: usize,
     state: Mutex<State>,
+    /// A start has ended, well or not.
+    started: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -21,7 +24,10 @@ struct State {
     spares: VecDeque<Worker>,
     /// Every worker that was started and may still run, whoever has it.
     all: Vec<Worker>,
+    /// Spares that are being started.
     starting: usize,
+    /// Processes that are being started, whoever wants them.
+    spawning: usize,
     is_filling: bool,
     /// Modules that every spare has imported: what the loaded runtimes need.
     imports: Vec<String>,
@@ -31,7 +37,7 @@ impl Pool {
     /// A pool that keeps `size` workers once [`Self::fill`] was called.
     #[must_use]
     pub fn new(spawner: Spawner, size: usize) -> Arc<Self> {
-        Arc::new(Self { spawner, size, state: Mutex::default() })
+        Arc::new(Self { spawner, size, state: Mutex::default(), started: Notify::new() })
     }
 
     /// A started worker: a spare, or a fresh one.
@@ -53,17 +59,24 @@ impl Pool {
         self.top_up();
     }
 
-    /// Stop keeping a reserve, and end every worker that still runs.
+    /// Stop keeping a reserve, and end every worker that still runs, those included that are being started.
     pub async fn end(&self) {
-        let all = {
-            let mut state = self.state.lock();
-            state.is_filling = false;
-            state.spares.clear();
-            std::mem::take(&mut state.all)
-        };
-        all.iter().for_each(Worker::kill);
-        for worker in all {
-            worker.exited().await;
+        loop {
+            let started = self.started.notified();
+            let (all, spawning) = {
+                let mut state = self.state.lock();
+                state.is_filling = false;
+                state.spares.clear();
+                (std::mem::take(&mut state.all), state.spawning)
+            };
+            all.iter().for_each(Worker::kill);
+            for worker in all {
+                worker.exited().await;
+            }
+            if spawning == 0 {
+                return;
+            }
+            started.await;
         }
     }
 
@@ -91,12 +104,21 @@ impl Pool {
         }
     }
 
-    async fn spawn(&self) -> io::Result<Worker> {
-        let worker = self.spawner.spawn().await?;
-        let mut state = self.state.lock();
-        state.all.retain(|worker| !worker.has_exited());
-        state.all.push(worker.clone());
-        Ok(worker)
+    /// Start a worker, in a task of its own: whoever wants it may go away meanwhile, the process does not.
+    async fn spawn(self: &Arc<Self>) -> io::Result<Worker> {
+        self.state.lock().spawning += 1;
+        let pool = Arc::clone(self);
+        let spawning = tokio::spawn(async move {
+            let spawned = pool.spawner.spawn().await;
+            let mut state = pool.state.lock();
+            state.spawning -= 1;
+            state.all.retain(|worker| !worker.has_exited());
+            state.all.extend(spawned.as_ref().ok().cloned());
+            drop(state);
+            pool.started.notify_waiters();
+            spawned
+        });
+        spawning.await.map_err(io::Error::other)?
     }
 
     async fn add_spare(self: Arc<Self>) {
