@@ -28,13 +28,18 @@ def _option(
     shown: str | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
-    is_name: bool = False,
 ) -> Any:
     """A field; `factory` computes a default that depends on the machine, `shown` is how help names it."""
-    metadata = {"help": help_text, "shown": shown, "minimum": minimum, "maximum": maximum, "is_name": is_name}
+    metadata = {"help": help_text, "shown": shown, "minimum": minimum, "maximum": maximum}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def _name(help_text: str, default: str | None, *, shown: str | None = None) -> Any:
+    """A text that could be the name of a model."""
+    option = _option(help_text, default, shown=shown)
+    return field(default=default, metadata={**option.metadata, "is_name": True})
 
 
 def _count(help_text: str, default: int, minimum: int = 1) -> Any:
@@ -93,7 +98,7 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = _option("origin, besides Host, whose browser pages may call", ())
     allowed_hosts: tuple[str, ...] = _option("name, besides the loopback ones, that Host may have on loopback", ())
     spare_workers: int = _count("started workers kept in reserve", 1, minimum=0)
-    default_worker: str = _option("worker of models that name none: own, shared, or the name of a group", OWN_WORKER, is_name=True)
+    default_worker: str = _name("worker of models that name none: own, shared, or the name of a group", OWN_WORKER)
     transport: Literal["shm", "inline"] = _option("how tensors travel to workers: shared memory or the socket", "shm")
     ready_file: str | None = _option("file to write when the loads of the start have ended", None)
 
@@ -145,11 +150,10 @@ class ModelConfig:
     )
     max_queue_delay_ms: float | Literal["auto"] = _option("longest wait for batch mates", "auto", minimum=0)
     instances: int = _option("loaded copies, each in another worker", 1, minimum=1, maximum=1_024)
-    worker: str | None = _option(
+    worker: str | None = _name(
         "worker of an instance: own, shared, or the name of a group that shares one",
         None,
         shown="default_worker of the engine, which is own",
-        is_name=True,
     )
     threads: int | None = _option(
         "processor threads of one instance (model files)",

@@ -38,7 +38,7 @@ def parsed(option: "Field[Any]", text: str) -> Any:
 
 def wanted(option: "Field[Any]") -> str:
     """What fits, for messages: `a whole number >= 1`."""
-    if option.metadata["is_name"]:
+    if option.metadata.get("is_name"):
         return "a name of letters, digits, '.', '_', '-'"
     words = [_NAMES[kind] if kind in _NAMES else _choices(kind) for kind in _alternatives(option.type)]
     low, high = option.metadata["minimum"], option.metadata["maximum"]
@@ -90,7 +90,7 @@ def _in_range(option: "Field[Any]", value: Any) -> bool:
 
 def _is_name(option: "Field[Any]", value: Any) -> bool:
     """True too where the option is none."""
-    return not option.metadata["is_name"] or check_name("worker", value) is None
+    return not option.metadata.get("is_name") or check_name("worker", value) is None
 
 
 def _read(kind: Any, text: str) -> Any:

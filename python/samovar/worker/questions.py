@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from samovar.codecs.arrays import ArrayCodec
-from samovar.config import OWN_WORKER
 from samovar.context import LoadTag, running
 from samovar.errors import describe_failure
 from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
@@ -88,9 +87,9 @@ class Questions:
             return {"models": runtime_for(question.path).inspect(question)}
 
     def _load(self, spec: dict[str, Any]) -> Awaitable[None] | None:
-        if spec["options"]["worker"] == OWN_WORKER:
-            return self._load_instance(spec)
         number = spec["instance"]
+        if number == _ONLY:
+            return self._load_instance(spec)
         try:
             with _of_instance(number), apart(Path(spec["source"]["path"])):
                 _finish(self._load_instance(spec))
@@ -132,17 +131,16 @@ class Questions:
     def _unload(self, body: dict[str, Any]) -> Awaitable[None] | None:
         if body.get("instance", _ONLY) != _ONLY:
             self._unload_one(body["instance"])
+            if not body["is_final"]:
+                gc.collect()
             return None
         lifespan, self._lifespan = self._lifespan, None
         return self._close_instances() if lifespan is None else self._unload_service(lifespan)
 
     def _unload_one(self, number: int) -> None:
-        """Unload one of several instances, and give back what it held."""
-        try:
-            with _of_instance(number):
-                _finish(self.instances.pop(number).model.close())
-        finally:
-            gc.collect()
+        """Unload one of several instances, which then holds nothing any more."""
+        with _of_instance(number):
+            _finish(self.instances.pop(number).model.close())
 
     async def _unload_service(self, lifespan: AsyncExitStack) -> None:
         """Applications end before the service's own `unload`, which runs even where one of them fails to."""

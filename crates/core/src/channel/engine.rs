@@ -208,6 +208,12 @@ impl Link {
         Ok(Some(errand))
     }
 
+    /// How long a shared worker has run a call that nobody waits for.
+    #[must_use]
+    pub fn in_vain(&self) -> Option<Duration> {
+        self.line.get()?.lock().in_vain(|call| self.transport.has_started(call))
+    }
+
     /// Did a shared worker run a call, a load or an unload when it ended, and had it finished a call before?
     #[must_use]
     pub fn last_seen(&self) -> (bool, bool) {
@@ -268,6 +274,9 @@ impl Link {
     /// Tell the worker that nobody waits for a call any more.
     pub fn cancel(&self, call: u64) {
         let descriptor = Descriptor::new(Kind::Cancel, call);
+        if let Some(line) = self.line.get() {
+            line.lock().abandon(call);
+        }
         // In a shared worker there is none that this concerns: it calls no others, and nothing that it runs streams.
         let own = self.attached.load().get(&OWN).cloned();
         if own.as_ref().is_some_and(|own| own.sink.is_relayed()) {

@@ -5,6 +5,7 @@
 //! goes alone: whatever ends the worker meanwhile is its doing.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -13,12 +14,19 @@ use super::transport::OutCall;
 /// Calls that the worker has: the one that runs and the next, so that it need not wait for it.
 const MOST_SENT: usize = 2;
 
+#[derive(Debug)]
+struct Sent {
+    call: u64,
+    /// Since when nobody waits for it.
+    abandoned: Option<Instant>,
+}
+
 /// Calls and errands of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     calls: VecDeque<OutCall>,
     /// Calls that the worker has, in the order of their sending.
-    sent: VecDeque<u64>,
+    sent: VecDeque<Sent>,
     errands: VecDeque<oneshot::Sender<()>>,
     /// An errand runs.
     is_away: bool,
@@ -59,7 +67,7 @@ impl Line {
                 }
                 let call = self.calls.pop_front()?;
                 self.first = self.first.saturating_sub(1);
-                self.sent.push_back(call.call);
+                self.sent.push_back(Sent { call: call.call, abandoned: None });
                 return Some(call);
             }
             if !self.sent.is_empty() {
@@ -79,17 +87,33 @@ impl Line {
 
     /// The worker no longer has this call.
     pub(super) fn forget(&mut self, call: u64) {
-        self.sent.retain(|sent| *sent != call);
+        self.sent.retain(|sent| sent.call != call);
     }
 
     /// Is this the one call that runs? `has_started` may take a call that was sent for one.
     pub(super) fn is_running(&self, call: u64, has_started: impl Fn(u64) -> bool) -> bool {
-        self.sent.iter().find(|sent| has_started(**sent)) == Some(&call)
+        self.running(has_started).is_some_and(|sent| sent.call == call)
     }
 
     /// Does the worker run a call or an errand?
     pub(super) fn is_busy(&self, has_started: impl Fn(u64) -> bool) -> bool {
-        self.is_away || self.sent.iter().any(|sent| has_started(*sent))
+        self.is_away || self.running(has_started).is_some()
+    }
+
+    /// Nobody waits for a call any more.
+    pub(super) fn abandon(&mut self, call: u64) {
+        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.call == call) {
+            sent.abandoned = Some(Instant::now());
+        }
+    }
+
+    /// How long the call that runs has been run for nobody.
+    pub(super) fn in_vain(&self, has_started: impl Fn(u64) -> bool) -> Option<Duration> {
+        self.running(has_started)?.abandoned.map(|since| since.elapsed())
+    }
+
+    fn running(&self, has_started: impl Fn(u64) -> bool) -> Option<&Sent> {
+        self.sent.iter().find(|sent| has_started(sent.call))
     }
 
     /// Nobody's turn comes any more.
@@ -130,6 +154,8 @@ mod tests {
         assert!(line.is_running(1, |_| true) && !line.is_running(2, |_| true));
         assert!(line.is_running(2, |call| call == 2) && !line.is_running(1, |call| call == 2));
         assert!(!line.is_busy(|_| false));
+        line.abandon(2);
+        assert!(line.in_vain(|_| true).is_none() && line.in_vain(|call| call == 2).is_some());
         line.forget(1);
         assert!(line.withdraw(3) && !line.withdraw(2));
         assert_eq!(next(&mut line), None);

@@ -325,7 +325,7 @@ impl Crew {
             if version.is_idle() { (NEIGHBOURS, GOODBYE) } else { (HURRIED_GOODBYE, HURRIED_GOODBYE) };
         let goodbye = async {
             let _errand = tokio::time::timeout(patience, worker.link.errand()).await?;
-            let body = serde_json::json!({ "instance": berth.number }).to_string();
+            let body = serde_json::json!({ "instance": berth.number, "is_final": self.workers.is_ending() }).to_string();
             tokio::time::timeout(limit, worker.link.ask("unload", body)).await
         };
         match goodbye.await {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,10 +18,15 @@ use crate::version::Seat;
 
 /// The wait before a worker that ends again and again, and runs nothing when it does, is started once more.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a call may run on in a shared worker, where all wait for it, when nobody waits for its answer.
+const MOST_IN_VAIN: Duration = Duration::from_secs(30);
+
 /// Where instances find their workers.
 #[derive(Debug)]
 pub struct Workers {
     pool: Arc<Pool>,
+    /// The engine ends, and all workers with it.
+    is_ending: AtomicBool,
     /// By the name of the group and the index of the instances.
     shared: Mutex<HashMap<(String, usize), Arc<SharedWorker>>>,
 }
@@ -41,7 +46,18 @@ impl Workers {
     /// Of the processes in `pool`.
     #[must_use]
     pub fn new(pool: Arc<Pool>) -> Arc<Self> {
-        Arc::new(Self { pool, shared: Mutex::default() })
+        Arc::new(Self { pool, is_ending: AtomicBool::new(false), shared: Mutex::default() })
+    }
+
+    /// From now on nobody needs what an unload gives back.
+    pub fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the engine ends.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
     }
 
     /// The processes.
@@ -150,6 +166,7 @@ impl SharedWorker {
                 worker.link.share();
                 worker.output.share(&self.name);
                 tracing::info!(worker = &*self.name, pid = worker.pid, "a shared worker starts");
+                tokio::spawn(end_if_stuck(Arc::clone(&self.name), worker.clone()));
                 // A process has one registry of what user code measures, so that is told once, as of the worker.
                 let owner = Owner { model: Arc::clone(&self.name), version: "".into(), instance: 0 };
                 let scrape = Scrape::new(owner, Arc::clone(&worker.link));
@@ -169,6 +186,17 @@ impl SharedWorker {
         if present.members == 0 {
             present.worker = None;
             end(worker, patience).await;
+        }
+    }
+}
+
+/// One call that does not end would stop everybody in the worker for good.
+async fn end_if_stuck(name: Arc<str>, worker: Worker) {
+    while tokio::time::timeout(Duration::from_secs(1), worker.exited()).await.is_err() {
+        if worker.link.in_vain().is_some_and(|time| time > MOST_IN_VAIN) {
+            let limit_s = MOST_IN_VAIN.as_secs();
+            tracing::warn!(worker = &*name, pid = worker.pid, limit_s, "a call ran on for nobody; its worker is ended");
+            worker.kill();
         }
     }
 }
