@@ -250,7 +250,7 @@ def test_lines_and_metrics_name_the_instance_and_the_worker(serve: Serve, tmp_pa
     def told() -> list[dict[str, Any]]:
         return [line for line in served.log() if line["message"] in ("imported", "asked") and "model" in line]
 
-    lines = eventually(lambda: len(told()) == 4 and told(), "four lines")
+    lines = eventually(lambda: told() if len(told()) == 4 else [], "four lines")
     assert {(line["message"], line["model"], line["worker"]) for line in lines} == {
         (message, name, "shared/0") for message in ("imported", "asked") for name in ("one", "two")
     }
@@ -282,7 +282,7 @@ def test_what_cannot_share_is_refused_by_name_and_has_its_own_by_default(
     (folder / "two" / "samovar.toml").write_text('worker = "ranking"')
     served = serve(str(folder), options=SHARED)
     assert entry(served, "two")["reason"] == f'model "two" has worker = "ranking", but {fault}'
-    assert 'leave worker out, or write worker = "own"' in served.model("two")["cause"]
+    assert 'leave worker out, or write worker = "own"' in served.model("two")["cause"]["next_step"]
     (folder / "two" / "samovar.toml").unlink()
     assert load(served, "two").status == 200
     assert {name: worker for name, (worker, _) in processes_of(served).items()} == {"one": "shared/0", "two": None}

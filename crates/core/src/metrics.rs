@@ -239,7 +239,8 @@ impl Metrics {
             self.workers.with_label_values(labels).set(gauges.instances.len() as f64);
             self.version_state.with_label_values(&[labels[0], labels[1], gauges.state]).set(1.0);
         }
-        let instances = versions.iter().flat_map(|gauges| gauges.instances.iter().map(move |instance| (gauges, instance)));
+        let instances =
+            versions.iter().flat_map(|gauges| gauges.instances.iter().map(move |instance| (gauges, instance)));
         let mut shared = HashSet::new();
         for (gauges, InstanceReport { index, pid, worker }) in instances {
             match worker {

@@ -155,7 +155,9 @@ impl Engine {
         let describer = if is_passing { self.describers.lock().idle.pop() } else { None };
         let worker = match describer.filter(|worker| !worker.has_exited()) {
             Some(worker) => worker,
-            None => self.pool.take().await.map_err(|error| failed(format!("a worker could not be started: {error}")))?,
+            None => {
+                self.pool.take().await.map_err(|error| failed(format!("a worker could not be started: {error}")))?
+            }
         };
         let told = match tokio::time::timeout(PROBE_LIMIT, worker.link.ask("describe", request)).await {
             Ok(Ok(told)) => told,

@@ -66,9 +66,8 @@ impl Version {
         let (lost, report, actions) = {
             let mut core = self.core.lock();
             let slot = std::mem::take(&mut core.instances[instance]);
-            let lost = core
-                .scheduler
-                .instance_down(instance, |call| slot.link().is_none_or(|link| link.has_started(call)));
+            let lost =
+                core.scheduler.instance_down(instance, |call| slot.link().is_none_or(|link| link.has_started(call)));
             let report = DeathReport {
                 was_running: lost.was_running,
                 has_finished_call: slot.finished_calls > 0,

@@ -264,7 +264,8 @@ impl Crew {
         let version = &self.version;
         version.count_restart("neighbour");
         let name = berth.name().map_or("", |name| name);
-        let message = format!("the worker {name:?} ended by {} while nothing of this model ran; it restarts", exit.status);
+        let message =
+            format!("the worker {name:?} ended by {} while nothing of this model ran; it restarts", exit.status);
         if version.is_any_up() || version.life.lock().state() == State::Loading {
             version.note(&message);
         } else {
@@ -325,7 +326,8 @@ impl Crew {
             if version.is_idle() { (NEIGHBOURS, GOODBYE) } else { (HURRIED_GOODBYE, HURRIED_GOODBYE) };
         let goodbye = async {
             let _errand = tokio::time::timeout(patience, worker.link.errand()).await?;
-            let body = serde_json::json!({ "instance": berth.number, "is_final": self.workers.is_ending() }).to_string();
+            let body =
+                serde_json::json!({ "instance": berth.number, "is_final": self.workers.is_ending() }).to_string();
             tokio::time::timeout(limit, worker.link.ask("unload", body)).await
         };
         match goodbye.await {
