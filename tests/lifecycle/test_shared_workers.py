@@ -205,9 +205,9 @@ def test_a_load_that_fails_leaves_the_others_serving(serve: Serve, tmp_path: Pat
     assert "no weights" in refused.json()["error"]
     file.write_text("import nothing_of_that_name")
     assert "nothing_of_that_name" in load(served, "bad").json()["error"]
-    add_adding(folder, "bad", 2)
+    add_adding(folder, "bad", 20)
     assert load(served, "bad").status == 200
-    assert served.http.infer("bad", X).arrays()["output"].tolist() == [[3, 4, 5]]
+    assert served.http.infer("bad", X).arrays()["output"].tolist() == [[21, 22, 23]]
     assert pid_of(served, "good") == worker
     line = next(line for line in served.log() if line["message"] == "about to fail")
     assert (line["model"], line["instance"], line["worker"]) == ("bad", 0, "shared/0")
