@@ -170,6 +170,17 @@ def test_a_model_whose_every_call_kills_the_worker_fails_alone(serve: Serve, tmp
     assert value(run(served.http, "good", 4), "double") == 8
 
 
+def test_a_call_that_does_not_end_costs_its_neighbours_a_restart(serve: Serve, tmp_path: Path, runs: Path) -> None:
+    served = serve(str(mortals(tmp_path / "models", "good", "bad")), options=SHARED)
+    worker = pid_of(served, "good")
+    assert run(served.http, "bad", 7, 1_000.0, samovar_timeout_ms="100").code() == "deadline_exceeded"
+    assert value(run(served.http, "good", 4), "double") == 8
+    assert served.wait_gone([worker]) == []
+    assert keys_in(runs) == [1, 7, 4], "what nobody waits for is not run again"
+    assert value(run(served.http, "bad", 5), "double") == 10
+    assert any("a call ran on for nobody" in line["message"] for line in served.log())
+
+
 @both_transports
 def test_reloads_and_unloads_of_one_leave_the_others_serving(serve: Serve, tmp_path: Path) -> None:
     folder = mortals(tmp_path / "models", "good")

@@ -19,7 +19,7 @@ use crate::version::Seat;
 /// The wait before a worker that ends again and again, and runs nothing when it does, is started once more.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a call may run on in a shared worker, where all wait for it, when nobody waits for its answer.
-const MOST_IN_VAIN: Duration = Duration::from_secs(30);
+const MOST_IN_VAIN: Duration = Duration::from_secs(10);
 
 /// Where instances find their workers.
 #[derive(Debug)]
