@@ -57,8 +57,10 @@ class Engine:
         A place is `{"host": str, "port": int | null, "path": str | null}`; there is no second one beside a Unix socket.
         """
 
-    def probe(self, request: str) -> int:
+    def probe(self, request: str, is_passing: bool) -> int:
         """Let a fresh worker describe a target, and keep that worker; the answer is an event with this number.
+
+        With `is_passing` the worker is not kept, and describes other such targets too.
 
         `request` is the body of the verb `describe`.
         """

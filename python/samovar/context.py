@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from samovar.metrics import Metrics
 
-__all__ = ["TAG_END", "TAG_START", "Call", "Context", "Parameters", "Tag", "running"]
+__all__ = ["TAG_END", "TAG_START", "Call", "Context", "LoadTag", "Parameters", "Tag", "running"]
 
 TAG_START, TAG_END = "\x1e", "\x1f"
 
@@ -25,6 +25,10 @@ class Call(Protocol):
     @property
     def id(self) -> int:
         """Number of the call in the worker's channel."""
+
+    @property
+    def instance(self) -> int:
+        """The instance that it is for."""
 
     @property
     def deadline(self) -> float:
@@ -60,7 +64,21 @@ class Tag:
     def prefix(self) -> str:
         """What stands before a line; nothing after the call."""
         call = self.call
-        return f"{TAG_START}{','.join(call.request_ids())}{TAG_END}" if call is not None else ""
+        return f"{TAG_START}{call.instance}:{','.join(call.request_ids())}{TAG_END}" if call is not None else ""
+
+
+class LoadTag(Tag):
+    """The load or unload of one of several instances."""
+
+    __slots__ = ("_instance",)
+
+    def __init__(self, instance: int) -> None:
+        self.call = None
+        self._instance = instance
+
+    def prefix(self) -> str:
+        """What stands before a line."""
+        return f"{TAG_START}{self._instance}:{TAG_END}"
 
 
 running: ContextVar[Tag | None] = ContextVar("running", default=None)

@@ -174,6 +174,9 @@ pub struct MethodSpec {
     pub outputs: Vec<TensorSpec>,
 }
 
+/// The `worker` of a model whose instances share none.
+const OWN_WORKER: &str = "own";
+
 /// The runtime of what could not be described.
 const UNDESCRIBED: &str = "unknown";
 
@@ -209,6 +212,7 @@ impl VersionSpec {
             max_batch_size: 1,
             max_queue_delay_ms: None,
             instances: 1,
+            worker: OWN_WORKER.into(),
             concurrency: 1,
             threads: 1,
             idempotent: false,
@@ -248,6 +252,8 @@ pub struct ModelOptions {
     pub max_queue_delay_ms: Option<f64>,
     /// Loaded copies.
     pub instances: usize,
+    /// Which worker holds an instance: `own`, or that of the group of this name.
+    pub worker: String,
     /// Calls at a time per instance.
     pub concurrency: usize,
     /// Processor threads of one instance.
@@ -264,4 +270,12 @@ pub struct ModelOptions {
     pub max_queue_items: usize,
     /// Bytes waiting.
     pub max_queue_bytes: u64,
+}
+
+impl ModelOptions {
+    /// The group whose workers hold its instances, if they share them with other models.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        Some(&*self.worker).filter(|worker| *worker != OWN_WORKER)
+    }
 }

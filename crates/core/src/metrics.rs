@@ -1,6 +1,6 @@
 //! Every metric: name, help, labels and buckets in one place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use prometheus::{
 
 use crate::clock::Nanos;
 use crate::exposition::Reason;
+use crate::report::InstanceReport;
 use crate::statistics::Statistics;
 
 /// From the engine's own cost on a fast model to the longest requests.
@@ -100,8 +101,8 @@ pub struct VersionGauges {
     pub in_flight: usize,
     /// State name.
     pub state: &'static str,
-    /// Processes by instance.
-    pub pids: Vec<(usize, u32)>,
+    /// Live instances.
+    pub instances: Vec<InstanceReport>,
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -235,10 +236,17 @@ impl Metrics {
             self.queue_items.with_label_values(labels).set(gauges.queue_items as f64);
             self.queue_bytes.with_label_values(labels).set(gauges.queue_bytes as f64);
             self.in_flight.with_label_values(labels).set(gauges.in_flight as f64);
-            self.workers.with_label_values(labels).set(gauges.pids.len() as f64);
+            self.workers.with_label_values(labels).set(gauges.instances.len() as f64);
             self.version_state.with_label_values(&[labels[0], labels[1], gauges.state]).set(1.0);
-            for (instance, pid) in &gauges.pids {
-                self.measure_process(&format!("{}/{}/{instance}", gauges.model, gauges.version), *pid);
+        }
+        let instances =
+            versions.iter().flat_map(|gauges| gauges.instances.iter().map(move |instance| (gauges, instance)));
+        let mut shared = HashSet::new();
+        for (gauges, InstanceReport { index, pid, worker }) in instances {
+            match worker {
+                None => self.measure_process(&format!("{}/{}/{index}", gauges.model, gauges.version), *pid),
+                Some(worker) if shared.insert(worker) => self.measure_process(worker, *pid),
+                Some(_) => {}
             }
         }
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
@@ -284,9 +292,13 @@ mod tests {
             queue_bytes: 4,
             in_flight: 1,
             state: "ready",
-            pids: vec![(0, std::process::id())],
+            instances: vec![
+                InstanceReport { index: 0, pid: std::process::id(), worker: None },
+                InstanceReport { index: 1, pid: std::process::id(), worker: Some("ranking/1".into()) },
+            ],
         };
         let text = metrics.encode(&[gauges]);
+        assert!(text.contains("samovar_process_resident_bytes{process=\"ranking/1\"}"));
         assert!(text.contains("samovar_items_total{model=\"stn\",version=\"1\"} 1"));
         assert!(text.contains("samovar_queue_items{model=\"stn\",version=\"1\"} 3"));
         assert!(text.contains("samovar_process_resident_bytes{process=\"stn/1/0\"}"));

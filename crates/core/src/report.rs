@@ -39,12 +39,14 @@ pub struct VersionReport {
 }
 
 /// A live instance.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct InstanceReport {
     /// Its number.
     pub index: usize,
     /// Its process.
     pub pid: u32,
+    /// The name of its worker, if that is shared.
+    pub worker: Option<String>,
 }
 
 impl Version {
@@ -53,7 +55,7 @@ impl Version {
     pub fn report(&self) -> VersionReport {
         let VersionSpec { name, version, runtime, source, inputs, outputs, batch_axis, options, .. } =
             VersionSpec::clone(&self.spec);
-        let instances = self.gauges().pids.into_iter().map(|(index, pid)| InstanceReport { index, pid }).collect();
+        let instances = self.gauges().instances;
         let life = self.life.lock();
         VersionReport {
             serial: self.serial,

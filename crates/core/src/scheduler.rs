@@ -88,6 +88,8 @@ pub struct Lost<R> {
     pub poison: Vec<Item<R>>,
     /// Items that will run again after they had started.
     pub rerun: usize,
+    /// True if any call had started.
+    pub was_running: bool,
     /// True if the only thing that ran was one item that had died before: the death is that item's.
     pub is_charged_to_item: bool,
 }
@@ -183,6 +185,12 @@ impl<R: Clone> Scheduler<R> {
     #[must_use]
     pub fn without_prefetch(self) -> Self {
         Self { prefetches: false, ..self }
+    }
+
+    /// The same, with calls that are numbered from `first` on.
+    #[must_use]
+    pub fn counting_from(self, first: CallId) -> Self {
+        Self { next_call: first, ..self }
     }
 
     /// Items waiting.
@@ -380,8 +388,14 @@ impl<R: Clone> Scheduler<R> {
     /// An instance died; `has_started` knows which of its calls had begun.
     pub fn instance_down(&mut self, instance: usize, has_started: impl Fn(CallId) -> bool) -> Lost<R> {
         let calls = std::mem::take(&mut self.instances[instance]).calls;
-        let mut lost = Lost { lost: Vec::new(), poison: Vec::new(), rerun: 0, is_charged_to_item: false };
         let started: Vec<_> = calls.iter().copied().filter(|call| has_started(*call)).collect();
+        let mut lost = Lost {
+            lost: Vec::new(),
+            poison: Vec::new(),
+            rerun: 0,
+            was_running: !started.is_empty(),
+            is_charged_to_item: false,
+        };
         for call in calls {
             let Some(running) = self.calls.remove(&call) else { continue };
             if started.contains(&call) {

@@ -24,7 +24,7 @@ fn spec(dims: &[(Datatype, &[i64])]) -> Arc<VersionSpec> {
         "inputs": tensors, "outputs": tensors, "batch_axis": true, "imports": [], "probe": null,
         "streams": false, "uses": [], "service": null,
         "options": {
-            "max_batch_size": 4, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1,
+            "max_batch_size": 4, "max_queue_delay_ms": 0.0, "worker": "own", "instances": 1, "concurrency": 1, "threads": 1,
             "idempotent": true,
             "writable_inputs": false, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "max_queue_items": 10,
             "max_queue_bytes": 1000

@@ -69,8 +69,8 @@ impl Engine {
         print(self.0.addresses())
     }
 
-    fn probe(&self, request: String) -> u64 {
-        self.0.probe(request)
+    fn probe(&self, request: String, is_passing: bool) -> u64 {
+        self.0.probe(request, is_passing)
     }
 
     fn discard(&self, probe: u64) {

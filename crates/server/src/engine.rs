@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use samovar_core::channel::engine::OWN;
 use samovar_core::config::{EngineConfig, VersionSpec};
 use samovar_core::error::Error;
 use samovar_core::events::{Event, Events};
@@ -44,6 +45,7 @@ pub struct Engine {
     probes: Mutex<HashMap<u64, Worker>>,
     next_probe: AtomicU64,
     probing: Semaphore,
+    describers: Mutex<Describers>,
     /// Tells the doors to take no new connections, and by when to end.
     stop_doors: watch::Sender<Option<Instant>>,
     doors: Mutex<Option<JoinHandle<()>>>,
@@ -51,6 +53,14 @@ pub struct Engine {
     stop_admin: watch::Sender<Option<Instant>>,
     admin: Mutex<Option<JoinHandle<()>>>,
     log: Mutex<Option<log::Guard>>,
+}
+
+/// Workers that describe one target after another, for models that will not have a worker of their own.
+#[derive(Debug, Default)]
+struct Describers {
+    idle: Vec<Worker>,
+    /// Targets that are still to be described; with the last one they end, and what they have imported with them.
+    awaited: usize,
 }
 
 impl Engine {
@@ -89,6 +99,7 @@ impl Engine {
             probes: Mutex::default(),
             next_probe: AtomicU64::new(1),
             probing: Semaphore::new(probes_at_once),
+            describers: Mutex::default(),
             stop_doors,
             doors: Mutex::new(Some(doors)),
             stop_admin,
@@ -106,13 +117,21 @@ impl Engine {
         self.plane.addresses()
     }
 
-    /// Let a worker describe a target, and keep that worker; the answer is an event that bears the number given here.
+    /// Let a worker describe a target, and keep that worker, unless it `is_passing` and describes others too; the answer
+    /// is an event that bears the number given here.
     #[must_use]
-    pub fn probe(self: &Arc<Self>, request: String) -> u64 {
+    pub fn probe(self: &Arc<Self>, request: String, is_passing: bool) -> u64 {
         let probe = self.next_probe.fetch_add(1, Ordering::Relaxed);
         let engine = Arc::clone(self);
+        if is_passing {
+            self.describers.lock().awaited += 1;
+        }
         self.runtime.spawn(async move {
-            let (body, cause) = match engine.describe(probe, request).await {
+            let described = engine.describe(probe, request, is_passing).await;
+            if is_passing {
+                engine.end_describers();
+            }
+            let (body, cause) = match described {
                 Ok(body) => (Some(body), None),
                 Err(cause) => (None, Some(cause)),
             };
@@ -121,12 +140,25 @@ impl Engine {
         probe
     }
 
-    async fn describe(&self, probe: u64, request: String) -> Result<serde_json::Value, Cause> {
+    fn end_describers(&self) {
+        let mut describers = self.describers.lock();
+        describers.awaited -= 1;
+        if describers.awaited == 0 {
+            describers.idle.drain(..).for_each(|worker| worker.kill());
+        }
+    }
+
+    async fn describe(&self, probe: u64, request: String, is_passing: bool) -> Result<serde_json::Value, Cause> {
         // Imports are CPU time: more at once than there are threads would only make each of them late.
         let _turn = self.probing.acquire().await;
         let failed = |message: String| Cause { message, ..Cause::default() };
-        let worker =
-            self.pool.take().await.map_err(|error| failed(format!("a worker could not be started: {error}")))?;
+        let describer = if is_passing { self.describers.lock().idle.pop() } else { None };
+        let worker = match describer.filter(|worker| !worker.has_exited()) {
+            Some(worker) => worker,
+            None => {
+                self.pool.take().await.map_err(|error| failed(format!("a worker could not be started: {error}")))?
+            }
+        };
         let told = match tokio::time::timeout(PROBE_LIMIT, worker.link.ask("describe", request)).await {
             Ok(Ok(told)) => told,
             Ok(Err(_)) => return Err(probe_died(&worker).await),
@@ -134,16 +166,20 @@ impl Engine {
                 worker.kill();
                 let next_step = "move what takes long from the module into load()".to_owned();
                 let message = format!("the target was not imported within {} s", PROBE_LIMIT.as_secs());
-                return Err(Cause { stderr: worker.output.tail(), next_step, ..failed(message) });
+                return Err(Cause { stderr: worker.output.tail(OWN), next_step, ..failed(message) });
             }
         };
         if told.ok {
-            self.probes.lock().insert(probe, worker);
+            if is_passing {
+                self.describers.lock().idle.push(worker);
+            } else {
+                self.probes.lock().insert(probe, worker);
+            }
             return serde_json::from_str(&told.body).map_err(|error| failed(format!("description: {error}")));
         }
         worker.kill();
         worker.exited().await;
-        Err(Cause { stderr: worker.output.tail(), ..parse_failure(&told.body) })
+        Err(Cause { stderr: worker.output.tail(OWN), ..parse_failure(&told.body) })
     }
 
     /// End a probed worker that no version took.
@@ -253,7 +289,7 @@ async fn probe_died(worker: &Worker) -> Cause {
     Cause {
         message: format!("the worker that imported the target ended by {}", exit.status),
         signal: Some(exit.status),
-        stderr: worker.output.tail(),
+        stderr: worker.output.tail(OWN),
         next_step: "run `python FILE` to see it end; what the module does on import must not end the process".into(),
         ..Cause::default()
     }

@@ -54,7 +54,7 @@ def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("platform", version["platform"])]
     if "options" not in version or not is_described(version):
         return []
-    processes = [f"{instance['index']} (pid {instance['pid']})" for instance in version["instances"]]
+    processes = [_place(instance) for instance in version["instances"]]
     known = SERVICE_OPTIONS if is_service(version) else version["options"]
     options = [f"{key}={_plain(value)}" for key, value in version["options"].items() if key in known]
     source = version["source"]
@@ -68,6 +68,11 @@ def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("instances", ", ".join(processes) or "none alive"),
         ("options", " ".join(options)),
     ]
+
+
+def _place(instance: Mapping[str, Any]) -> str:
+    worker = f", worker {instance['worker']}" if instance["worker"] else ""
+    return f"{instance['index']} (pid {instance['pid']}{worker})"
 
 
 def _plain(value: object) -> str:

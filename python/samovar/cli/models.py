@@ -124,9 +124,11 @@ def _row(version: dict[str, Any]) -> list[object]:
     row: list[object] = [version["name"], version["version"], _state(version)]
     if "options" in version:
         from samovar.cli.signatures import is_described
+        from samovar.config import OWN_WORKER
 
         options = version["options"]
         alive = f"{len(version['instances'])} of {options['instances']}"
+        alive += "" if options["worker"] == OWN_WORKER else f" in {options['worker']}"
         facts = [version["runtime"], options["max_batch_size"] if version["batch_axis"] else "-", alive]
         row += facts if is_described(version) else [""] * len(facts)
     return [*row, _short(version["cause"])]

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from samovar.config.declared import MODEL_KEYS, Declared, read_declared
 from samovar.config.options import SERVER_OPTIONS, check_options, close_match
-from samovar.config.settings import ModelConfig, ServerConfig
+from samovar.config.settings import OWN_WORKER, ModelConfig, ServerConfig
 from samovar.config.values import parsed
 from samovar.errors import ConfigError
 from samovar.types import check_name
@@ -34,12 +34,22 @@ class Configuration:
         """What `[models.<name>]` says; nothing where there is no such table."""
         return self.models.get(name, Declared())
 
-    def model_options(self, name: str, declared: Mapping[str, Any], *, batch_axis: bool) -> dict[str, Any]:
+    def model_options(
+        self, name: str, declared: Mapping[str, Any], *, batch_axis: bool, obstacle: str | None = None
+    ) -> dict[str, Any]:
         """The options of a model as the engine reads them; `declared` is what its decorator or file says.
 
-        Raises ConfigError where they contradict its signature.
+        `obstacle` is why it cannot share a worker, if it cannot. Raises ConfigError where they contradict its
+        signature, or the obstacle.
         """
         options = ModelConfig(**{**declared, **self.model(name).options})
+        if options.worker is None and obstacle is None:
+            options = replace(options, worker=self.server.default_worker)
+        if obstacle is not None and options.worker not in (None, OWN_WORKER):
+            raise ConfigError(
+                f'model "{name}" has worker = "{options.worker}", but {obstacle}',
+                f'a shared worker runs one call after another: leave worker out, or write worker = "{OWN_WORKER}"',
+            )
         if not batch_axis and (options.max_batch_size or 1) > 1:
             raise ConfigError(
                 f'model "{name}" has max_batch_size = {options.max_batch_size} but no batch axis',

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from samovar.config import machine
 
-__all__ = ["ModelConfig", "ServerConfig"]
+__all__ = ["OWN_WORKER", "ModelConfig", "ServerConfig"]
 
+OWN_WORKER = "own"
 _MIB = 1 << 20
 _RESERVED_FILES = 256
 
@@ -33,6 +34,12 @@ def _option(
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def _name(help_text: str, default: str | None, *, shown: str | None = None) -> Any:
+    """A text that could be the name of a model."""
+    option = _option(help_text, default, shown=shown)
+    return field(default=default, metadata={**option.metadata, "is_name": True})
 
 
 def _count(help_text: str, default: int, minimum: int = 1) -> Any:
@@ -91,6 +98,7 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = _option("origin, besides Host, whose browser pages may call", ())
     allowed_hosts: tuple[str, ...] = _option("name, besides the loopback ones, that Host may have on loopback", ())
     spare_workers: int = _count("started workers kept in reserve", 1, minimum=0)
+    default_worker: str = _name("worker of models that name none: own, shared, or the name of a group", OWN_WORKER)
     transport: Literal["shm", "inline"] = _option("how tensors travel to workers: shared memory or the socket", "shm")
     ready_file: str | None = _option("file to write when the loads of the start have ended", None)
 
@@ -122,7 +130,7 @@ class ServerConfig:
     def to_engine(self) -> dict[str, Any]:
         """The settings as `crates/core/src/config.rs` (EngineConfig) reads them, every "auto" decided."""
         settings = asdict(self)
-        del settings["ready_file"]
+        del settings["ready_file"], settings["default_worker"]
         settings["admin_socket"] = self._admin_path()
         settings["admin_optional"] = self.admin_socket == "auto"
         if self.log_format == "auto":
@@ -143,11 +151,16 @@ class ModelConfig:
     max_queue_delay_ms: float | Literal["auto"] = _option(
         "longest wait for batch mates", "auto", shown="auto: a moment where past calls show that it pays", minimum=0
     )
-    instances: int = _option("loaded copies, each in a worker of its own", 1, minimum=1, maximum=1_024)
+    instances: int = _option("loaded copies, each in another worker", 1, minimum=1, maximum=1_024)
+    worker: str | None = _name(
+        "worker of an instance: own, shared, or the name of a group that shares one",
+        None,
+        shown="default_worker of the engine, which is own",
+    )
     threads: int | None = _option(
         "processor threads of one instance (model files)",
         None,
-        shown="the processors divided among the instances",
+        shown="the processors divided among the instances; 1 in a shared worker",
         minimum=1,
         maximum=1_024,
     )
@@ -164,8 +177,10 @@ class ModelConfig:
         options = asdict(self)
         if self.max_batch_size is None:
             options["max_batch_size"] = 64 if batch_axis else 1
+        options["worker"] = self.worker or OWN_WORKER
         if self.threads is None:
-            options["threads"] = max(machine.cpus() // self.instances, 1)
+            is_shared = options["worker"] != OWN_WORKER
+            options["threads"] = 1 if is_shared else max(machine.cpus() // self.instances, 1)
         if self.max_queue_delay_ms == "auto":
             options["max_queue_delay_ms"] = None
         return options

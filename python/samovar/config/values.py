@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import Field
 from typing import Any, Literal, Union, get_args, get_origin
 
+from samovar.types import check_name
+
 __all__ = ["checked", "parsed", "wanted"]
 
 # Also what keeps a number inside Rust's integers and durations.
@@ -18,7 +20,7 @@ def checked(option: "Field[Any]", value: Any) -> Any:
     """`value`, from TOML or Python, as the option's type. Raises ValueError with what is wanted."""
     for kind in _alternatives(option.type):
         fitting = _fit(kind, value)
-        if fitting is not None and _in_range(option, fitting):
+        if fitting is not None and _in_range(option, fitting) and _is_name(option, fitting):
             return fitting
     if value is None and types.NoneType in _alternatives(option.type):
         return None
@@ -36,6 +38,8 @@ def parsed(option: "Field[Any]", text: str) -> Any:
 
 def wanted(option: "Field[Any]") -> str:
     """What fits, for messages: `a whole number >= 1`."""
+    if option.metadata.get("is_name"):
+        return "a name of letters, digits, '.', '_', '-'"
     words = [_NAMES[kind] if kind in _NAMES else _choices(kind) for kind in _alternatives(option.type)]
     low, high = option.metadata["minimum"], option.metadata["maximum"]
     limits = " and ".join(f"{sign} {limit}" for sign, limit in ((">=", low), ("<=", high)) if limit is not None)
@@ -82,6 +86,11 @@ def _in_range(option: "Field[Any]", value: Any) -> bool:
     low = option.metadata["minimum"]
     high = option.metadata["maximum"] or (_MAX_FLOAT if isinstance(value, float) else _MAX_INT)
     return (low is None or value >= low) and value <= high
+
+
+def _is_name(option: "Field[Any]", value: Any) -> bool:
+    """True too where the option is none."""
+    return not option.metadata.get("is_name") or check_name("worker", value) is None
 
 
 def _read(kind: Any, text: str) -> Any:

@@ -16,8 +16,8 @@ class Engine(Protocol):
     def addresses(self) -> str:
         """Where the doors are."""
 
-    def probe(self, request: str) -> int:
-        """Let a fresh worker describe a target; the answer is an event."""
+    def probe(self, request: str, is_passing: bool) -> int:
+        """Let a worker describe a target; the answer is an event. One that `is_passing` becomes no instance."""
 
     def discard(self, probe: int) -> None:
         """End a probed worker that no version took."""

@@ -12,7 +12,7 @@ from samovar.control.origins import Origins
 from samovar.control.report import Report
 from samovar.control.uses import further_sources, title
 from samovar.errors import SamovarError, describe_failure
-from samovar.repository.settings import notes, question_of
+from samovar.repository.settings import is_passing, notes, question_of
 from samovar.repository.sources import Key, Source
 
 __all__ = ["Loading"]
@@ -81,7 +81,9 @@ class Loading:
             load.descriptions.append(Description(source, cause=describe_failure(error)))
         else:
             self._report.asking(source.key)
-            self._questions[self._engine.probe(json.dumps(question.to_json()))] = (source, load)
+            passing = is_passing(question, self._configuration)
+            body = json.dumps({**question.to_json(), "is_passing": passing})
+            self._questions[self._engine.probe(body, passing)] = (source, load)
         return remarks
 
     def _served(self) -> list[Key]:

@@ -7,7 +7,7 @@ repository `<model>/samovar.toml`, with the keys of that model. It is read at ev
 from pathlib import Path
 from typing import Any
 
-from samovar.config import Configuration
+from samovar.config import OWN_WORKER, Configuration
 from samovar.config.declared import Declared, check_service_options, read_declared
 from samovar.config.layers import read_toml
 from samovar.config.options import SERVER_OPTIONS
@@ -16,7 +16,7 @@ from samovar.repository.folders import CONFIG, TRITON_CONFIG
 from samovar.repository.sources import Source
 from samovar.runtimes import Question
 
-__all__ = ["notes", "options_of", "question_of"]
+__all__ = ["is_passing", "notes", "options_of", "question_of"]
 
 _NOT_OF_A_PROGRAM = ("inputs", "outputs", "batch_axis")
 
@@ -36,7 +36,15 @@ def options_of(source: Source, model: dict[str, Any], configuration: Configurati
         check_service_options(f"of [models.{model['name']}]", declared)
     elif source.name is None:
         _check_program(model["name"], declared)
-    return configuration.model_options(model["name"], model["options"], batch_axis=model["batch_axis"])
+    return configuration.model_options(
+        model["name"], model["options"], batch_axis=model["batch_axis"], obstacle=_obstacle(model)
+    )
+
+
+def is_passing(question: Question, configuration: Configuration) -> bool:
+    """True if the models of a source will not have workers of their own: who describes them need not stay."""
+    worker = question.declared.options.get("worker") or configuration.server.default_worker
+    return bool(worker != OWN_WORKER)
 
 
 def notes(source: Source, configuration: Configuration) -> list[str]:
@@ -88,6 +96,17 @@ def _file(source: Source, configuration: Configuration) -> Path | None:
 def _is_of_an_engine(content: dict[str, Any]) -> bool:
     """A file for another start of the engine may lie beside a model."""
     return not SERVER_OPTIONS.keys().isdisjoint(content)
+
+
+def _obstacle(model: dict[str, Any]) -> str | None:
+    """Why a described model cannot share a worker, whose one thread a call has for itself; None where it can."""
+    if model["service"] is not None:
+        return "it is a service"
+    if model["source"].get("is_async"):
+        return "its predict is async"
+    if model["streams"]:
+        return "its predict yields"
+    return "it calls other models" if model["source"].get("uses") else None
 
 
 def _check_program(name: str, declared: Declared) -> None:

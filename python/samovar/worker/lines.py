@@ -1,6 +1,7 @@
 r"""Standard output and error of user code, tagged with the requests on whose behalf it writes.
 
-A line is `\x1e<request ids>\x1f<text>` while a call runs and plain otherwise; the engine makes log fields of it.
+A line is `\x1e<instance>:<request ids>\x1f<text>` while a call runs and plain otherwise; the engine makes log fields of
+it.
 """
 
 import re

@@ -1,20 +1,26 @@
 """Questions of the engine beside the calls: prepare, describe, load, metrics, unload."""
 
+import gc
 import json
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from samovar.codecs.arrays import ArrayCodec
+from samovar.context import LoadTag, running
 from samovar.errors import describe_failure
 from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
+from samovar.runtimes.python.importing import apart
 from samovar.types import Signature
 from samovar.worker import metrics
 from samovar.worker.channel import Ask, Call
 
 __all__ = ["Instance", "Questions", "needs_event_loop"]
+
+_ONLY = 0  # the number of an instance that has its worker for itself
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,22 @@ class Questions:
 
     def _describe(self, body: dict[str, Any]) -> dict[str, Any]:
         question = Question.from_json(body)
-        return {"models": runtime_for(question.path).inspect(question)}
+        with apart(question.path) if body.get("is_passing") else nullcontext():
+            return {"models": runtime_for(question.path).inspect(question)}
 
     def _load(self, spec: dict[str, Any]) -> Awaitable[None] | None:
+        number = spec["instance"]
+        if number == _ONLY:
+            return self._load_instance(spec)
+        try:
+            with _of_instance(number), apart(Path(spec["source"]["path"])):
+                _finish(self._load_instance(spec))
+        except BaseException:
+            self.instances.pop(number, None)
+            raise
+        return None
+
+    def _load_instance(self, spec: dict[str, Any]) -> Awaitable[None] | None:
         model = runtime_named(spec["runtime"]).load(spec)
         if spec["service"] is not None:
             return self._load_service(spec, model)
@@ -109,9 +128,19 @@ class Questions:
         self._lifespan = lifespan
         self.instances[spec["instance"]] = Instance(service, codec, methods, application)
 
-    def _unload(self, _: dict[str, Any]) -> Awaitable[None] | None:
+    def _unload(self, body: dict[str, Any]) -> Awaitable[None] | None:
+        if body.get("instance", _ONLY) != _ONLY:
+            self._unload_one(body["instance"])
+            if not body["is_final"]:
+                gc.collect()
+            return None
         lifespan, self._lifespan = self._lifespan, None
         return self._close_instances() if lifespan is None else self._unload_service(lifespan)
+
+    def _unload_one(self, number: int) -> None:
+        """Unload one of several instances, which then holds nothing any more."""
+        with _of_instance(number):
+            _finish(self.instances.pop(number).model.close())
 
     async def _unload_service(self, lifespan: AsyncExitStack) -> None:
         """Applications end before the service's own `unload`, which runs even where one of them fails to."""
@@ -127,6 +156,24 @@ class Questions:
         finally:
             self.instances.clear()
         return _in_turn(rests) if rests else None
+
+
+@contextmanager
+def _of_instance(number: int) -> Iterator[None]:
+    """Tag what is written meanwhile."""
+    running.set(LoadTag(number))
+    try:
+        yield
+    finally:
+        running.set(None)
+
+
+def _finish(rest: Awaitable[None] | None) -> None:
+    """Run what is left of a load or unload in an event loop of its own."""
+    if rest is not None:
+        import asyncio
+
+        asyncio.run(_in_turn([rest]))
 
 
 async def _in_turn(rests: Sequence[Awaitable[None]]) -> None:

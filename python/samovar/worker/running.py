@@ -23,6 +23,11 @@ class RunningCall:
         self._callbacks: list[Callable[[], None]] = []
 
     @property
+    def instance(self) -> int:
+        """The instance that it is for."""
+        return self.call.instance
+
+    @property
     def deadline(self) -> float:
         """When the engine will have answered, by `time.monotonic()`."""
         return self.call.deadline

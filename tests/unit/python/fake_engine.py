@@ -42,7 +42,7 @@ class FakeEngine:
     def addresses(self) -> str:
         return json.dumps({"http": {"host": "127.0.0.1", "port": 4711, "path": None}})
 
-    def probe(self, request: str) -> int:
+    def probe(self, request: str, is_passing: bool) -> int:
         self._probes += 1
         question = json.loads(request)
         self.questions.append(question)

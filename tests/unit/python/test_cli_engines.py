@@ -22,7 +22,7 @@ CAUSE: dict[str, Any] = {
     "next_step": "put them there",
 }
 TENSOR = {"name": "x", "datatype": "FP32", "dims": [2]}
-OPTIONS = {"max_batch_size": 32, "instances": 2, "idempotent": True}
+OPTIONS = {"max_batch_size": 32, "instances": 2, "worker": "ranking", "idempotent": True}
 READY = {
     "name": "stn",
     "version": "1",
@@ -34,7 +34,7 @@ READY = {
     "outputs": [{"name": "y", "datatype": None, "dims": None}],
     "batch_axis": True,
     "options": OPTIONS,
-    "instances": [{"index": 0, "pid": 41}, {"index": 1, "pid": 42}],
+    "instances": [{"index": 0, "pid": 41, "worker": None}, {"index": 1, "pid": 42, "worker": "ranking/1"}],
     "events": [{"time": 0.0, "state": "loading", "message": ""}],
 }
 FAILED = {**READY, "version": "2", "state": "failed", "cause": CAUSE, "instances": []}
@@ -138,8 +138,8 @@ def test_the_list_has_state_runtime_batching_and_the_first_line_of_a_cause(folde
     words = [line.split() for line in run("models", "list").out.splitlines()]
     assert words == [
         ["name", "version", "state", "runtime", "batch", "instances", "cause"],
-        ["stn", "1", "ready", "python", "32", "2", "of", "2"],
-        ["stn", "2", "failed", "python", "32", "0", "of", "2", *CAUSE["message"].split()],
+        ["stn", "1", "ready", "python", "32", "2", "of", "2", "in", "ranking"],
+        ["stn", "2", "failed", "python", "32", "0", "of", "2", "in", "ranking", *CAUSE["message"].split()],
         ["broken", "2", "failed", *CAUSE["message"].split()],
     ]
     assert run("models", "show", "broken").out.startswith("broken version 2 is failed\nValueError: no weights\n")
@@ -152,8 +152,8 @@ def test_show_tells_all_and_the_end_of_a_traceback(folder: Path, listen: Listen)
     facts = [" ".join(line.split()) for line in lines]
     for fact in (
         "source /app.py:Stn",
-        "instances 0 (pid 41), 1 (pid 42)",
-        "options max_batch_size=32 instances=2 idempotent=true",
+        "instances 0 (pid 41), 1 (pid 42, worker ranking/1)",
+        "options max_batch_size=32 instances=2 worker=ranking idempotent=true",
         "inputs x FP32 [batch,2]",
         "outputs y unknown unknown",
     ):

@@ -134,6 +134,7 @@ def test_the_default_batch_depends_on_the_axis() -> None:
         "max_batch_size": 64,
         "max_queue_delay_ms": None,
         "instances": 1,
+        "worker": "own",
         "threads": machine.cpus(),
         "concurrency": 1,
         "idempotent": True,
@@ -147,6 +148,37 @@ def test_the_default_batch_depends_on_the_axis() -> None:
     assert configuration.model_options("m", {"instances": 1_000}, batch_axis=True)["threads"] == 1
     with pytest.raises(ConfigError, match=r'^model "m" has max_batch_size = 2 but no batch axis; name the first axis'):
         configuration.model_options("m", {"max_batch_size": 2}, batch_axis=False)
+
+
+def test_a_worker_is_the_models_own_unless_somebody_names_another() -> None:
+    def worker(default: str, said: str | None, obstacle: str | None = None) -> tuple[str, int]:
+        configuration = Configuration(ServerConfig(default_worker=default))
+        declared = {} if said is None else {"worker": said}
+        options = configuration.model_options("m", declared, batch_axis=True, obstacle=obstacle)
+        return options["worker"], options["threads"]
+
+    own, one_thread = machine.cpus(), 1
+    assert worker("own", None) == ("own", own)
+    assert worker("shared", None) == ("shared", one_thread)
+    assert worker("shared", "ranking") == ("ranking", one_thread)
+    assert worker("shared", "own") == ("own", own)
+    assert worker("shared", None, "it streams") == ("own", own)
+    assert worker("shared", "own", "it streams") == ("own", own)
+    with pytest.raises(
+        ConfigError, match=r'^model "m" has worker = "ranking", but it streams; a shared worker runs one'
+    ):
+        worker("own", "ranking", "it streams")
+
+
+def test_the_name_of_a_worker_is_checked_like_a_models(tmp_path: Path) -> None:
+    (tmp_path / "samovar.toml").write_text('[models.m]\nworker = "a/b"')
+    with pytest.raises(ConfigError, match=r"^setting \"worker\" of .* is 'a/b'; it wants a name of letters"):
+        configure({}, {}, folder=tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^environment variable SAMOVAR_DEFAULT_WORKER is 'two words'; it wants a name"
+    ):
+        configure({}, {"SAMOVAR_DEFAULT_WORKER": "two words"})
+    assert configure({}, {"SAMOVAR_DEFAULT_WORKER": "ranking"}).server.default_worker == "ranking"
 
 
 @pytest.mark.parametrize(

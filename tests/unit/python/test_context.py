@@ -22,6 +22,7 @@ class FakeCall:
     """A call of two requests that are batched."""
 
     id = 1
+    instance = 0
     deadline = math.inf
 
     def __init__(self) -> None:

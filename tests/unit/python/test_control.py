@@ -117,9 +117,9 @@ def test_a_ready_file_is_there_only_while_its_engine_serves(engine: FakeEngine, 
     seen: list[str | None] = []
     probe = engine.probe
 
-    def looking(request: str) -> int:
+    def looking(request: str, is_passing: bool) -> int:
         seen.append(ready.read_text() if ready.exists() else None)
-        return probe(request)
+        return probe(request, is_passing)
 
     engine.probe = looking  # type: ignore[method-assign] # to look before the loads of the start, and at a later one
     assert run(engine, "a.py", ready_file=str(ready)) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samovar.errors import ConfigError, TargetError, describe_failure
-from samovar.runtimes.python.importing import import_file
+from samovar.runtimes.python.importing import apart, import_file
 from samovar.server.facade import _target_of
 
 Program = Callable[..., Path]
@@ -145,3 +145,35 @@ def test_a_file_that_is_gone_is_to_be_put_back_and_one_that_it_reads_is_its_own_
     path.unlink()
     with pytest.raises(TargetError, match=r"^a_reading_program\.py is gone; put it back$"):
         import_file(path)
+
+
+def test_files_that_are_kept_apart_have_neighbours_of_their_own(program: Program, tmp_path: Path) -> None:
+    found, path_before = [], list(sys.path)
+    for number in range(3):
+        folder = tmp_path / f"model{number}"
+        package = folder / "near"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"from near.inner import value\nvalue += {number}\n")
+        (package / "inner.py").write_text(f"value = {number}\n")
+        (folder / "model.py").write_text("import colorsys\nimport near\ndef get(): return near.value\n")
+        with apart(folder / "model.py"):
+            found.append(import_file(folder / "model.py"))
+            assert sys.modules["near"].value == 2 * number
+    assert [module.get() for module in found] == [0, 2, 4]
+    assert len({id(module) for module in found}) == 3
+    assert sys.path == path_before
+    assert not {"model", "near", "near.inner"} & sys.modules.keys()
+    assert "colorsys" in sys.modules
+
+
+def test_a_file_of_a_package_is_kept_apart_with_its_package(tmp_path: Path) -> None:
+    (tmp_path / "a_shared_package").mkdir()
+    (tmp_path / "a_shared_package" / "__init__.py").write_text("")
+    (tmp_path / "a_shared_package" / "near.py").write_text("value = 1")
+    path = tmp_path / "a_shared_package" / "model.py"
+    path.write_text("from .near import value")
+    for value in (1, 22):
+        (path.with_name("near.py")).write_text(f"value = {value}")
+        with apart(path):
+            assert import_file(path).value == value
+        assert not [name for name in sys.modules if name.startswith("a_shared_package")]

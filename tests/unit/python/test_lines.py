@@ -13,6 +13,8 @@ from samovar.worker.lines import Tag, TaggedStream, running
 class Named:
     """As much of a call as a tag needs."""
 
+    instance = 7
+
     def request_ids(self) -> list[str]:
         return ["a", "b"]
 
@@ -40,7 +42,10 @@ def test_each_line_of_a_call_has_one_tag(stream: Any, raw: io.BytesIO) -> None:
     print(file=stream)
     stream.write("")
     print("four", file=stream)
-    assert raw.getvalue() == b"\x1ea,b\x1fone 1\n\x1ea,b\x1ftwo\n\x1ea,b\x1fthree\n\x1ea,b\x1f\n\x1ea,b\x1ffour\n"
+    assert (
+        raw.getvalue()
+        == b"\x1e7:a,b\x1fone 1\n\x1e7:a,b\x1ftwo\n\x1e7:a,b\x1fthree\n\x1e7:a,b\x1f\n\x1e7:a,b\x1ffour\n"
+    )
 
 
 def test_a_call_that_has_ended_tags_nothing(stream: Any, raw: io.BytesIO) -> None:
@@ -67,13 +72,13 @@ def test_lines_of_threads_stay_whole(stream: Any, raw: io.BytesIO) -> None:
 def test_a_begun_line_is_written_when_it_is_flushed_or_grows_long(stream: Any, raw: io.BytesIO) -> None:
     running.set(Tag(cast("Call", Named())))
     print("50 %", end="", file=stream, flush=True)
-    assert raw.getvalue() == b"\x1ea,b\x1f50 %"
+    assert raw.getvalue() == b"\x1e7:a,b\x1f50 %"
     print(" 100 %", file=stream)
-    assert raw.getvalue() == b"\x1ea,b\x1f50 % 100 %\n"
+    assert raw.getvalue() == b"\x1e7:a,b\x1f50 % 100 %\n"
     for _ in range(10_000):
         stream.write("more")
     stream.flush()
-    assert raw.getvalue().endswith(b"\n\x1ea,b\x1f" + b"more" * 10_000)
+    assert raw.getvalue().endswith(b"\n\x1e7:a,b\x1f" + b"more" * 10_000)
 
 
 def test_text_that_is_no_unicode_is_written_all_the_same(stream: Any, raw: io.BytesIO) -> None:

@@ -122,7 +122,8 @@ def test_a_program_is_asked_without_names_and_says_what_a_table_may_not(tmp_path
     source = Source(Target(beside / "app.py"), beside / "app.py")
     own = engine(tmp_path, "[models.one]\ninstances = 2\n[models.two]\nthreads = 2\n[models.three]\nbatch_axis = true")
     assert question_of(source, own) == Question(beside / "app.py")
-    model: dict[str, Any] = {"name": "one", "options": {}, "batch_axis": False, "service": None}
+    model: dict[str, Any] = {"name": "one", "options": {}, "batch_axis": False, "service": None, "streams": False}
+    model["source"] = {"path": str(beside / "app.py"), "class": "One"}
     assert options_of(source, model, own)["instances"] == 2
     for name, key in (("two", "threads"), ("three", "batch_axis")):
         with pytest.raises(ConfigError, match=rf'^\[models.{name}\] sets "{key}", but the model is a Python class'):

@@ -27,9 +27,9 @@ class Bytes(bytes):
 
 
 class FakeCall:
-    def __init__(self, number: int, *rows: Sequence[float]) -> None:
+    def __init__(self, number: int, *rows: Sequence[float], instance: int = 0) -> None:
         array = np.array(rows, "f4")
-        self.id, self.instance, self.method, self.cancelled = number, 0, "", False
+        self.id, self.instance, self.method, self.cancelled = number, instance, "", False
         self._inputs: list[Any] = [(Bytes(array.tobytes()), FP32, array.shape)]
         self.answers: list[Any] = []
         self.finished: Callable[[], None] = lambda: None
@@ -120,7 +120,7 @@ class FakeChannel:
         return cancelled
 
 
-def load(path: Path, *, is_async: bool = False, **options: Any) -> FakeAsk:
+def load(path: Path, *, is_async: bool = False, instance: int = 0, **options: Any) -> FakeAsk:
     spec = {"name": "x", "datatype": "FP32", "dims": [2]}
     return FakeAsk(
         "load",
@@ -131,7 +131,7 @@ def load(path: Path, *, is_async: bool = False, **options: Any) -> FakeAsk:
         outputs=[{**spec, "name": "output"}],
         batch_axis=True,
         options={"concurrency": 1, "writable_inputs": False, **options},
-        instance=0,
+        instance=instance,
         service=None,
     )
 
@@ -363,7 +363,7 @@ def test_lines_carry_the_requests_of_their_call_and_no_other(program: Program) -
     from samovar.runtimes.python.importing import import_file
 
     seen = import_file(path).seen
-    assert set(seen) == {(1.0, "\x1er1,other\x1f"), (2.0, "\x1er2,other\x1f")}
+    assert set(seen) == {(1.0, "\x1e0:r1,other\x1f"), (2.0, "\x1e0:r2,other\x1f")}
     assert seen != sorted(seen)
     assert running.get() is None
 
@@ -372,3 +372,30 @@ def test_a_worker_leaves_no_event_loop_behind(program: Program) -> None:
     run(load(program(model("return x", keyword="async def")), is_async=True))
     with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.get_running_loop()
+
+
+def test_several_instances_are_loaded_called_and_unloaded_by_their_numbers(program: Program) -> None:
+    first, second = (
+        load(program(model(f"return x + {added}"), f"adding{added}.py"), instance=added) for added in (1, 2)
+    )
+    calls = [FakeCall(1, [1, 1], instance=1), FakeCall(2, [1, 1], instance=2), FakeCall(3, [1, 1], instance=2)]
+    unload = FakeAsk("unload", instance=1, is_final=False)
+    late = FakeCall(4, [1, 1], instance=1)
+    run(first, second, *calls[:2], unload, calls[2], late)
+    assert first.answer() == second.answer() == unload.answer() == (True, {})
+    assert [call.rows() for call in calls] == [[[2, 2]], [[3, 3]], [[3, 3]]]
+    assert late.answers[0][0] == "KeyError"
+
+
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+def test_an_instance_among_others_that_fails_to_load_leaves_nothing(program: Program, keyword: str) -> None:
+    failing = model("return x").replace(
+        "    def", f"    {keyword} load(self): raise ValueError('no weights')\n    def", 1
+    )
+    good, bad = load(program(model("return x"), "good.py"), instance=1), load(program(failing, "bad.py"), instance=2)
+    call, late = FakeCall(1, [1, 1], instance=1), FakeCall(2, [1, 1], instance=2)
+    run(good, bad, call, late)
+    assert good.answer() == (True, {})
+    assert bad.answer()[1]["message"] == "M.load() raised ValueError: no weights"
+    assert call.rows() == [[1, 1]]
+    assert late.answers[0][0] == "KeyError"

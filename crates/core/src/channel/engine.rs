@@ -1,15 +1,16 @@
 //! The engine's end of a channel.
 //!
-//! A [`Link`] is one worker: its socket, its transport, the questions and calls that are open. One task reads what the
-//! worker sends ([`Link::run`]); everything else is called from anywhere and never waits.
+//! A [`Link`] is one worker: its socket, its transport, the questions and calls that are open, the instances that it
+//! holds. One task reads what the worker sends ([`Link::run`]); everything else is called from anywhere and never waits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -21,6 +22,7 @@ use super::frame::{
 };
 use super::inflow::{Inflows, News};
 use super::inline::InlineTransport;
+use super::line::Line;
 use super::outbox::Outbox;
 use super::proto;
 use super::shm::ShmTransport;
@@ -34,6 +36,9 @@ use crate::tensor::Tensor;
 
 /// How long the socket of a dead worker is read on.
 const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// Number of the instance of a worker that holds no other; those of a shared worker count from 1.
+pub const OWN: u32 = 0;
 
 /// A call that came back.
 #[derive(Debug)]
@@ -76,6 +81,10 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     fn is_relayed(&self) -> bool {
         false
     }
+    /// A call that waited for its turn in a shared worker could not be sent.
+    fn unsent(&self, call: u64, fault: BadFrame) {
+        let _ = (call, fault);
+    }
     /// Nobody waits for a call of the engine any more.
     fn abandoned(&self, call: u64);
     /// Nothing more comes from the worker.
@@ -90,9 +99,39 @@ pub struct Link {
     /// Open questions; `None` once nobody will answer any more.
     asks: Mutex<Option<HashMap<u64, oneshot::Sender<proto::Tell>>>>,
     next_ask: AtomicU64,
-    attached: OnceLock<(Arc<dyn Sink>, Signature)>,
+    /// The instances that it holds, by the number that frames give them.
+    attached: ArcSwap<BTreeMap<u32, Arc<Attached>>>,
+    /// Calls that wait for their turn, if the worker is shared.
+    line: OnceLock<Mutex<Line>>,
     /// Answers that come in pieces.
     inflows: Mutex<Inflows>,
+}
+
+/// An instance that a worker holds.
+#[derive(Debug)]
+struct Attached {
+    sink: Arc<dyn Sink>,
+    signature: Signature,
+}
+
+/// The turn of a load or unload in a shared worker: nothing else runs there until it is dropped.
+#[derive(Debug)]
+pub struct Errand {
+    link: Arc<Link>,
+    turn: oneshot::Receiver<()>,
+    has_begun: bool,
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.turn.close();
+        // One that ended the worker stays what the worker did last.
+        let is_over = (self.has_begun || self.turn.try_recv().is_ok()) && self.link.asks.lock().is_some();
+        if let Some(line) = self.link.line.get().filter(|_| is_over) {
+            line.lock().end_errand();
+            self.link.advance(line);
+        }
+    }
 }
 
 /// What [`Link::run`] reads from.
@@ -124,15 +163,62 @@ impl Link {
             transport,
             asks: Mutex::new(Some(HashMap::new())),
             next_ask: AtomicU64::new(1),
-            attached: OnceLock::new(),
+            attached: ArcSwap::default(),
+            line: OnceLock::new(),
             inflows: Mutex::default(),
         };
         Ok((Arc::new(link), Inbound { socket: read, ring }))
     }
 
-    /// From now on ended calls go to `sink`. A link serves one instance in its life.
-    pub fn attach(&self, sink: Arc<dyn Sink>, signature: Signature) {
-        let _ = self.attached.set((sink, signature));
+    /// From now on what the worker says of instance `number` goes to `sink`.
+    pub fn attach(&self, number: u32, sink: Arc<dyn Sink>, signature: Signature) {
+        let attached = Arc::new(Attached { sink, signature });
+        self.attached.rcu(|instances| {
+            let mut instances = BTreeMap::clone(instances);
+            instances.insert(number, Arc::clone(&attached));
+            instances
+        });
+    }
+
+    /// The worker does not hold this instance any more.
+    pub fn detach(&self, number: u32) {
+        self.attached.rcu(|instances| {
+            let mut instances = BTreeMap::clone(instances);
+            instances.remove(&number);
+            instances
+        });
+    }
+
+    /// From now on the worker holds several instances, which take turns.
+    pub fn share(&self) {
+        let _ = self.line.set(Mutex::default());
+    }
+
+    /// Wait for the turn of a load or unload in a shared worker; in another it is at once.
+    pub async fn errand(self: &Arc<Self>) -> Result<Option<Errand>, WorkerGone> {
+        let Some(line) = self.line.get() else { return Ok(None) };
+        let turn = line.lock().add_errand();
+        let mut errand = Errand { link: Arc::clone(self), turn, has_begun: false };
+        self.advance(line);
+        if self.asks.lock().is_none() {
+            return Err(WorkerGone);
+        }
+        (&mut errand.turn).await.map_err(|_| WorkerGone)?;
+        errand.has_begun = true;
+        Ok(Some(errand))
+    }
+
+    /// How long a shared worker has run a call that nobody waits for.
+    #[must_use]
+    pub fn in_vain(&self) -> Option<Duration> {
+        self.line.get()?.lock().in_vain(|call| self.transport.has_started(call))
+    }
+
+    /// Did a shared worker run a call, a load or an unload when it ended, and had it finished a call before?
+    #[must_use]
+    pub fn last_seen(&self) -> (bool, bool) {
+        let line = self.line.get().map(Mutex::lock);
+        line.map_or((false, false), |line| (line.is_busy(|call| self.transport.has_started(call)), line.has_finished))
     }
 
     /// Bytes of request memory that calls, or inputs kept by the worker, use.
@@ -141,35 +227,66 @@ impl Link {
         self.transport.request_bytes()
     }
 
-    /// Send a call.
+    /// Send a call, or let it wait for its turn.
     pub fn call(&self, call: OutCall) -> Result<(), BadFrame> {
-        self.transport.send_call(&self.outbox, call)
+        let Some(line) = self.line.get() else { return self.transport.send_call(&self.outbox, call) };
+        line.lock().add(call);
+        self.advance(line);
+        Ok(())
+    }
+
+    /// Send what is next in line.
+    fn advance(&self, line: &Mutex<Line>) {
+        let mut line = line.lock(); // while it is held nobody overtakes
+        while let Some(call) = line.next() {
+            let (instance, number) = (call.instance, call.call);
+            let Err(fault) = self.transport.send_call(&self.outbox, call) else { continue };
+            line.forget(number);
+            if let Some(attached) = self.attached.load().get(&instance).cloned() {
+                // Whoever is told may hold the lock of its version now.
+                tokio::spawn(async move { attached.sink.unsent(number, fault) });
+            }
+        }
     }
 
     /// Take back a call that has not begun; false if it has.
     #[must_use]
     pub fn revoke(&self, call: u64) -> bool {
-        self.transport.revoke(call)
+        let Some(line) = self.line.get() else { return self.transport.revoke(call) };
+        if line.lock().withdraw(call) {
+            return true;
+        }
+        let is_revoked = self.transport.revoke(call);
+        if is_revoked {
+            line.lock().forget(call);
+            self.advance(line);
+        }
+        is_revoked
     }
 
     /// Has this call begun?
     #[must_use]
     pub fn has_started(&self, call: u64) -> bool {
-        self.transport.has_started(call)
+        let has_started = |call| self.transport.has_started(call);
+        self.line.get().map_or_else(|| has_started(call), |line| line.lock().is_running(call, has_started))
     }
 
     /// Tell the worker that nobody waits for a call any more.
     pub fn cancel(&self, call: u64) {
         let descriptor = Descriptor::new(Kind::Cancel, call);
-        let sink = self.attached.get().map(|(sink, _)| sink);
-        if sink.is_some_and(|sink| sink.is_relayed()) {
+        if let Some(line) = self.line.get() {
+            line.lock().abandon(call);
+        }
+        // In a shared worker there is none that this concerns: it calls no others, and nothing that it runs streams.
+        let own = self.attached.load().get(&OWN).cloned();
+        if own.as_ref().is_some_and(|own| own.sink.is_relayed()) {
             // In the ring, in front of the ends of its steps: what waits for one is to be cancelled, not to see it fail.
             self.transport.send_bare(&self.outbox, &descriptor);
         } else {
             self.outbox.send(Outgoing::bare(descriptor));
         }
-        if let Some(sink) = sink {
-            sink.abandoned(call);
+        if let Some(own) = own {
+            own.sink.abandoned(call);
         }
     }
 
@@ -238,9 +355,10 @@ impl Link {
             _ => outcome,
         };
         *self.asks.lock() = None;
-        if let Some((sink, _)) = self.attached.get() {
-            sink.closed();
+        if let Some(line) = self.line.get() {
+            line.lock().close();
         }
+        self.attached.load().values().for_each(|attached| attached.sink.closed());
         outcome
     }
 
@@ -270,23 +388,25 @@ impl Link {
     fn handle_shm(&self, descriptor: &Descriptor) -> Result<(), BadFrame> {
         match descriptor.kind {
             Kind::End | Kind::Part | Kind::Call => {
-                let (_, signature) = self.attached(descriptor.kind)?;
-                let fetched = Arc::clone(&self.transport).fetch(&self.outbox, descriptor, signature)?;
-                self.arrived(descriptor, fetched)
+                let attached = self.attached(descriptor)?;
+                let fetched = Arc::clone(&self.transport).fetch(&self.outbox, descriptor, &attached.signature)?;
+                self.arrived(&*attached.sink, descriptor, fetched)
             }
             Kind::Release => self.transport.released(&self.outbox, descriptor),
-            Kind::Credit => self.attached(descriptor.kind)?.0.credited(descriptor.call, descriptor.rows),
+            Kind::Credit => self.attached(descriptor)?.sink.credited(descriptor.call, descriptor.rows),
             Kind::Cancel if descriptor.call & STEP != 0 => {
-                self.attached(descriptor.kind)?.0.dropped(descriptor.call);
+                self.attached(descriptor)?.sink.dropped(descriptor.call);
                 Ok(())
             }
             kind => bad(format!("{kind:?} from a worker")),
         }
     }
 
-    /// Whoever is told; a worker that nothing has been loaded into has nothing to say.
-    fn attached(&self, kind: Kind) -> Result<&(Arc<dyn Sink>, Signature), BadFrame> {
-        self.attached.get().map_or_else(|| bad(format!("{kind:?} before any load")), Ok)
+    /// Whose frame it is; a worker that nothing has been loaded into has nothing to say.
+    fn attached(&self, descriptor: &Descriptor) -> Result<Arc<Attached>, BadFrame> {
+        let Descriptor { kind, instance, .. } = descriptor;
+        let found = self.attached.load().get(instance).cloned();
+        found.map_or_else(|| bad(format!("{kind:?} of instance {instance}, which the worker does not hold")), Ok)
     }
 
     async fn read_socket(&self, stream: &mut OwnedReadHalf) -> Result<(), BadFrame> {
@@ -317,17 +437,16 @@ impl Link {
             }
             Kind::Segment => self.transport.segment(&self.outbox, &decode::<proto::Segment>(metadata)?),
             Kind::End | Kind::Part | Kind::Call if descriptor.segment == 0 => {
-                let (_, signature) = self.attached(descriptor.kind)?;
-                let fetched = read_inline(stream, descriptor, metadata, signature).await?;
-                self.arrived(descriptor, fetched)
+                let attached = self.attached(descriptor)?;
+                let fetched = read_inline(stream, descriptor, metadata, &attached.signature).await?;
+                self.arrived(&*attached.sink, descriptor, fetched)
             }
             _ => self.handle_shm(descriptor),
         }
     }
 
     /// A frame with tensors is there as a whole.
-    fn arrived(&self, descriptor: &Descriptor, fetched: Fetched) -> Result<(), BadFrame> {
-        let (sink, _) = self.attached(descriptor.kind)?;
+    fn arrived(&self, sink: &dyn Sink, descriptor: &Descriptor, fetched: Fetched) -> Result<(), BadFrame> {
         let (call, tensors) = (descriptor.call, fetched.tensors);
         match fetched.message {
             Message::Call(message) => sink.called(step(call, message, tensors)?),
@@ -335,13 +454,13 @@ impl Link {
                 let piece = Piece { head: part.http.map(ResponseHead::from_proto), tensors };
                 let is_known = || sink.holds(call);
                 let news = self.inflows.lock().part(descriptor, piece, is_known)?;
-                self.tell(&**sink, call, news)
+                self.tell(sink, call, news)
             }
             Message::End(message) => {
                 let end = self.end_frame(descriptor, message, tensors)?;
                 let is_known = || sink.holds(call);
                 let news = self.inflows.lock().end(descriptor.sequence, end, is_known)?;
-                self.tell(&**sink, call, news)
+                self.tell(sink, call, news)
             }
         }
     }
@@ -353,6 +472,14 @@ impl Link {
         }
         let Some((end, is_released)) = news.end else { return Ok(()) };
         self.transport.ended(&self.outbox, call, is_released);
+        if let Some(line) = self.line.get() {
+            {
+                let mut line = line.lock();
+                line.forget(call);
+                line.has_finished = true;
+            }
+            self.advance(line);
+        }
         sink.ended(end)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::engine::{EndFrame, Link, Sink, StepFrame};
+use super::engine::{EndFrame, Link, OWN, Sink, StepFrame};
 use super::frame::{BadFrame, DESCRIPTOR_BYTES, Descriptor, Kind, MAX_METADATA_BYTES, MAX_TENSORS, Reference};
 use super::transport::{Gather, Message, OutCall, Signature};
 use super::{proto, transport};
@@ -68,7 +68,7 @@ fn check_engine(kind: TransportKind, said: &[u8]) {
     let _inside = runtime.enter();
     let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
     let (link, inbound) = Link::new(ours, kind).expect("a link");
-    link.attach(Arc::new(Whole), signature());
+    link.attach(OWN, Arc::new(Whole), signature());
     for call in 1..=OPEN_CALLS {
         link.call(one_row(call)).expect("the ring has room");
     }

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod fuzzing;
 mod inflow;
 pub mod inline;
+mod line;
 pub mod outbox;
 pub mod ring;
 pub mod segments;

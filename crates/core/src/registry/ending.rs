@@ -36,6 +36,7 @@ impl Registry {
 
     /// End every version, after what waits and runs in them, or at `deadline`: what calls others before those.
     pub async fn end_all(self: &Arc<Self>, deadline: Instant) {
+        self.workers.end();
         let mut all = self.deployed();
         all.append(&mut self.incoming.lock());
         all.retain(|deployed| deployed.version.life.lock().state() != State::Unloaded);

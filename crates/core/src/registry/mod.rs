@@ -5,7 +5,7 @@ mod ending;
 mod guard;
 mod routes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,6 +30,7 @@ use crate::version::steps::Directory;
 use crate::workers::instance::{Crew, Observer};
 use crate::workers::pool::Pool;
 use crate::workers::scrape::Scrape;
+use crate::workers::shared::Workers;
 use crate::workers::spawn::Worker;
 
 /// How far down it is looked whether what a version calls is ready; calls in a circle are refused before they are served.
@@ -71,7 +72,7 @@ pub struct Registry {
     /// Versions that end behind the back of whoever asked for it; the engine waits for them before it goes.
     endings: Mutex<JoinSet<()>>,
     next_serial: AtomicU64,
-    pool: Arc<Pool>,
+    workers: Arc<Workers>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
     history: Arc<History>,
@@ -95,7 +96,7 @@ impl Registry {
             incoming: Mutex::default(),
             endings: Mutex::default(),
             next_serial: AtomicU64::new(1),
-            pool,
+            workers: Workers::new(pool),
             metrics,
             events,
             history: Arc::default(),
@@ -198,16 +199,19 @@ impl Registry {
         self.versions().iter().map(|version| version.gauges()).collect()
     }
 
-    /// What the user code of every live instance measures.
+    /// What the user code of every live instance measures; instances that share a worker have one.
     #[must_use]
     pub fn scrapes(&self) -> Vec<Arc<Scrape>> {
-        self.versions().iter().flat_map(|version| version.scrapes()).collect()
+        let mut seen = HashSet::new();
+        let mut scrapes: Vec<_> = self.versions().iter().flat_map(|version| version.scrapes()).collect();
+        scrapes.retain(|scrape| seen.insert(Arc::as_ptr(scrape)));
+        scrapes
     }
 
     /// Load a version; `worker` has imported its file already. If one of that name serves, it serves on until the new
     /// one is ready. The number is the deployment's, for its events. Must run inside the tokio runtime.
     pub fn deploy(self: &Arc<Self>, spec: VersionSpec, worker: Option<Worker>) -> u64 {
-        self.pool.import(&spec.imports);
+        self.workers.pool().import(&spec.imports);
         let instances = spec.options.instances.max(1);
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
         let version = self.version(serial, spec);
@@ -216,7 +220,7 @@ impl Registry {
         let deployed = Arc::new(Deployed::new(Arc::clone(&version), stop));
         let crew = Arc::new(Crew {
             version: Arc::clone(&version),
-            pool: Arc::clone(&self.pool),
+            workers: Arc::clone(&self.workers),
             observer: Arc::clone(self) as Arc<dyn Observer>,
             directory: Arc::clone(self) as Arc<dyn Directory>,
             stop: stopped,
@@ -225,6 +229,11 @@ impl Registry {
         });
         let mut tasks = JoinSet::new();
         let mut worker = worker;
+        if version.spec.options.group().is_some()
+            && let Some(worker) = worker.take()
+        {
+            worker.kill(); // it has a place with others
+        }
         for index in 0..instances {
             tasks.spawn(Arc::clone(&crew).run(index, worker.take()));
         }

@@ -81,6 +81,10 @@ impl Sink for InstanceSink {
         self.version.spec.is_relayed()
     }
 
+    fn unsent(&self, call: u64, fault: BadFrame) {
+        self.version.unsent(self.instance, call, &fault);
+    }
+
     fn abandoned(&self, call: u64) {
         self.steps.abandon(call);
     }
@@ -91,7 +95,7 @@ impl Sink for InstanceSink {
 }
 
 impl Version {
-    pub(super) fn send(self: &Arc<Self>, link: &Arc<Link>, assignment: &Assignment<Part>) {
+    pub(super) fn send(self: &Arc<Self>, (link, number): (&Arc<Link>, u32), assignment: &Assignment<Part>) {
         let began = now();
         let items = &assignment.items;
         let metrics = self.meter(items);
@@ -102,17 +106,23 @@ impl Version {
             && !outlet.begin(link, assignment.call)
         {
             let text = format!("a worker of {} died and took a part of this request's body along", self.spec.title());
-            return self.withdraw(assignment, &Error::new(Code::WorkerLost, text + "; send it again"));
+            let answer = Error::new(Code::WorkerLost, text + "; send it again");
+            return self.withdraw(assignment.instance, assignment.call, &answer);
         }
-        let sent = gather(assignment).and_then(|call| link.call(call));
+        let sent = gather(number, assignment).and_then(|call| link.call(call));
         let moment = now();
         metrics.input.observe(seconds(began, moment));
         items.iter().for_each(|item| item.request.pending.mark_sent(moment));
         if let Err(error) = sent {
-            tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {error}");
-            let text = format!("a call of {} could not be sent; the log tells why", self.spec.title());
-            self.withdraw(assignment, &Error::new(Code::Internal, text));
+            self.unsent(assignment.instance, assignment.call, &error);
         }
+    }
+
+    /// A call could not be sent.
+    fn unsent(self: &Arc<Self>, instance: usize, call: u64, fault: &BadFrame) {
+        tracing::error!(model = %self.name, version = %self.version, "a call could not be sent: {fault}");
+        let text = format!("a call of {} could not be sent; the log tells why", self.spec.title());
+        self.withdraw(instance, call, &Error::new(Code::Internal, text));
     }
 
     /// What a call counts under: this version, or the method of it that takes tensors.
@@ -125,15 +135,17 @@ impl Version {
     }
 
     /// Answer for a call that no worker has.
-    fn withdraw(self: &Arc<Self>, assignment: &Assignment<Part>, answer: &Error) {
-        let actions = {
+    fn withdraw(self: &Arc<Self>, instance: usize, call: u64, answer: &Error) {
+        let (ended, actions) = {
             let mut core = self.core.lock();
-            core.scheduler.end(now(), (assignment.instance, assignment.call), Outcome::Finished);
-            self.dispatch(&mut core, now())
+            let ended = core.scheduler.end(now(), (instance, call), Outcome::Finished);
+            (ended, self.dispatch(&mut core, now()))
         };
-        assignment.items.iter().for_each(|item| {
-            item.request.pending.fail(answer.clone());
-        });
+        if let Ended::Answer(items, _) = ended {
+            items.iter().for_each(|item| {
+                item.request.pending.fail(answer.clone());
+            });
+        }
         self.perform(actions);
     }
 
@@ -312,8 +324,8 @@ fn copy_body(piece: &mut Piece) {
     }
 }
 
-/// The frame for a call: its item table, and for each input the rows of all items.
-fn gather(assignment: &Assignment<Part>) -> Result<OutCall, BadFrame> {
+/// The frame for a call of instance `number` of its worker: its item table, and for each input the rows of all items.
+fn gather(number: u32, assignment: &Assignment<Part>) -> Result<OutCall, BadFrame> {
     let items = &assignment.items;
     let first = &items[0].request.pending.accepted;
     let batch_axis = first.spec.batch_axis;
@@ -335,7 +347,7 @@ fn gather(assignment: &Assignment<Part>) -> Result<OutCall, BadFrame> {
     }
     Ok(OutCall {
         call: assignment.call,
-        instance: assignment.instance as u32,
+        instance: number,
         deadline: items.iter().map(|item| item.start_by).min().unwrap_or(NEVER),
         rows: if batch_axis { rows as u32 } else { 1 },
         items: items.iter().map(|item| item.request.pending.item(item.rows)).collect(),

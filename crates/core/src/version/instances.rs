@@ -3,15 +3,40 @@
 use std::sync::Arc;
 
 use super::{InstanceSlot, Version};
-use crate::channel::engine::Link;
+use crate::channel::engine::{Link, OWN};
 use crate::clock::now;
 use crate::error::{Code, Error};
 use crate::workers::output::Owner;
 use crate::workers::scrape::Scrape;
 
+/// Where an instance that takes calls is.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Its worker.
+    pub link: Arc<Link>,
+    /// What frames call it.
+    pub number: u32,
+    /// The worker's process.
+    pub pid: u32,
+    /// The worker's name, if it is shared.
+    pub worker: Option<Arc<str>>,
+    /// What user code in the worker measures.
+    pub scrape: Arc<Scrape>,
+}
+
+impl Seat {
+    /// The only instance of a worker.
+    #[must_use]
+    pub fn own(link: Arc<Link>, pid: u32, owner: Owner) -> Self {
+        Self { number: OWN, pid, worker: None, scrape: Scrape::new(owner, Arc::clone(&link)), link }
+    }
+}
+
 /// What a death left.
 #[derive(Clone, Copy, Debug)]
 pub struct DeathReport {
+    /// True if the worker ran a call of it.
+    pub was_running: bool,
     /// True if the worker had finished a call since it was loaded.
     pub has_finished_call: bool,
     /// True if the death is the fault of one item that had killed before.
@@ -19,14 +44,17 @@ pub struct DeathReport {
 }
 
 impl Version {
+    /// How lines and metrics name an instance.
+    #[must_use]
+    pub fn owner(&self, instance: usize) -> Owner {
+        Owner { model: Arc::clone(&self.name), version: Arc::clone(&self.version), instance }
+    }
+
     /// An instance has loaded: calls go to it from now on.
-    pub fn instance_up(self: &Arc<Self>, instance: usize, link: Arc<Link>, pid: u32) {
-        let owner = Owner { model: Arc::clone(&self.name), version: Arc::clone(&self.version), instance };
-        let scrape = Scrape::new(owner, Arc::clone(&link));
+    pub fn instance_up(self: &Arc<Self>, instance: usize, seat: Seat) {
         let actions = {
             let mut core = self.core.lock();
-            core.instances[instance] =
-                InstanceSlot { link: Some(link), pid: Some(pid), scrape: Some(scrape), finished_calls: 0 };
+            core.instances[instance] = InstanceSlot { seat: Some(seat), finished_calls: 0 };
             core.scheduler.instance_up(instance);
             self.dispatch(&mut core, now())
         };
@@ -38,11 +66,13 @@ impl Version {
         let (lost, report, actions) = {
             let mut core = self.core.lock();
             let slot = std::mem::take(&mut core.instances[instance]);
-            let lost = core
-                .scheduler
-                .instance_down(instance, |call| slot.link.as_ref().is_none_or(|link| link.has_started(call)));
-            let report =
-                DeathReport { has_finished_call: slot.finished_calls > 0, is_charged_to_item: lost.is_charged_to_item };
+            let lost =
+                core.scheduler.instance_down(instance, |call| slot.link().is_none_or(|link| link.has_started(call)));
+            let report = DeathReport {
+                was_running: lost.was_running,
+                has_finished_call: slot.finished_calls > 0,
+                is_charged_to_item: lost.is_charged_to_item,
+            };
             (lost, report, self.dispatch(&mut core, now()))
         };
         self.metrics.retries.inc_by(lost.rerun as u64);

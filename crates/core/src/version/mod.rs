@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use self::alarm::Alarm;
 pub use self::calls::InstanceSink;
 pub use self::exchange::{Exchange, Gone, Upload};
-pub use self::instances::DeathReport;
+pub use self::instances::{DeathReport, Seat};
 pub use self::intake::{not_ready, unloaded};
 pub use self::running::Running;
 use crate::batcher::Policy;
@@ -31,12 +31,16 @@ use crate::history::History;
 use crate::life::{Cause, Life, State};
 use crate::metrics::{Metrics, VersionGauges, VersionMetrics};
 use crate::pending::Part;
+use crate::report::InstanceReport;
 use crate::scheduler::{Assignment, Expired, Limits, Scheduler};
 use crate::tensor::TensorSpec;
 use crate::workers::scrape::Scrape;
 
 /// A timer with nothing to do still looks, so that it notices that its version is gone.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Numbers for a version's calls in a shared worker: enough for 20,000 a second during seven years.
+const CALL_BITS: u32 = 42;
 
 /// One version that serves.
 #[derive(Debug)]
@@ -89,18 +93,23 @@ struct Core {
 
 #[derive(Clone, Debug, Default)]
 struct InstanceSlot {
-    link: Option<Arc<Link>>,
-    pid: Option<u32>,
-    /// What its user code measures; goes with the worker.
-    scrape: Option<Arc<Scrape>>,
+    /// Goes with the worker.
+    seat: Option<Seat>,
     finished_calls: u64,
+}
+
+impl InstanceSlot {
+    fn link(&self) -> Option<&Arc<Link>> {
+        self.seat.as_ref().map(|seat| &seat.link)
+    }
 }
 
 /// What the scheduler wants done, outside of the lock.
 #[derive(Debug, Default)]
 struct Actions {
     expired: Vec<Expired<Part>>,
-    sends: Vec<(Arc<Link>, Assignment<Part>)>,
+    /// Link and number of the instance, and what it gets.
+    sends: Vec<(Arc<Link>, u32, Assignment<Part>)>,
 }
 
 impl Version {
@@ -157,9 +166,16 @@ impl Version {
         let policy = Policy { max_batch_size: spec.max_rows(), max_queue_delay: options.max_queue_delay_ms.map(delay) };
         let limits = Limits { items: options.max_queue_items, bytes: options.max_queue_bytes };
         let (instances, concurrency) = (options.instances.max(1), options.concurrency.max(1));
-        let scheduler = Scheduler::new(policy, limits, instances, concurrency);
+        let mut scheduler = Scheduler::new(policy, limits, instances, concurrency);
+        if spec.is_relayed() {
+            scheduler = scheduler.without_prefetch();
+        }
+        if spec.options.group().is_some() {
+            // In a shared worker an instance has one call at a time, under a number that no other version uses.
+            scheduler = scheduler.without_prefetch().counting_from(serial << CALL_BITS);
+        }
         let core = Core {
-            scheduler: if spec.is_relayed() { scheduler.without_prefetch() } else { scheduler },
+            scheduler,
             instances: vec![InstanceSlot::default(); instances],
             is_loading: true,
             closed: None,
@@ -256,14 +272,15 @@ impl Version {
             queue_bytes: core.scheduler.waiting_bytes(),
             in_flight: core.scheduler.running(),
             state,
-            pids: core.instances.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.pid?))).collect(),
+            instances: core.instances.iter().enumerate().filter_map(report_of).collect(),
         }
     }
 
     /// What the user code of each live instance measures.
     #[must_use]
     pub fn scrapes(&self) -> Vec<Arc<Scrape>> {
-        self.core.lock().instances.iter().filter_map(|slot| slot.scrape.clone()).collect()
+        let scrape = |slot: &InstanceSlot| Some(Arc::clone(&slot.seat.as_ref()?.scrape));
+        self.core.lock().instances.iter().filter_map(scrape).collect()
     }
 
     /// A worker died or could not be started.
@@ -277,12 +294,12 @@ impl Version {
         let mut sends = Vec::new();
         loop {
             while let Some(assignment) = core.scheduler.next(now) {
-                if let Some(link) = core.instances[assignment.instance].link.clone() {
-                    sends.push((link, assignment));
+                if let Some(seat) = &core.instances[assignment.instance].seat {
+                    sends.push((Arc::clone(&seat.link), seat.number, assignment));
                 }
             }
             let Some((instance, call)) = core.scheduler.stranded() else { break };
-            if !core.instances[instance].link.as_ref().is_some_and(|link| link.revoke(call)) {
+            if !core.instances[instance].link().is_some_and(|link| link.revoke(call)) {
                 break; // it has begun, or is still on its way
             }
             core.scheduler.revoke(call);
@@ -311,13 +328,18 @@ impl Version {
     }
 
     fn perform(self: &Arc<Self>, actions: Actions) {
-        for (link, assignment) in actions.sends {
-            self.send(&link, &assignment);
+        for (link, number, assignment) in actions.sends {
+            self.send((&link, number), &assignment);
         }
         for expired in actions.expired {
             self.expire(&expired);
         }
     }
+}
+
+fn report_of((index, slot): (usize, &InstanceSlot)) -> Option<InstanceReport> {
+    let seat = slot.seat.as_ref()?;
+    Some(InstanceReport { index, pid: seat.pid, worker: seat.worker.as_ref().map(ToString::to_string) })
 }
 
 /// The outputs that an answer of an instance may have: those of the signature, or of the service's methods, or a body.

@@ -70,7 +70,7 @@ impl Version {
     /// An item left its call: take the call back if it has not begun, else tell the worker once nobody waits.
     pub(super) fn leave(self: &Arc<Self>, expired: &Expired<Part>) {
         let Some((instance, call)) = expired.call else { return self.notify_if_idle() };
-        let Some(link) = self.core.lock().instances[instance].link.clone() else { return };
+        let Some(link) = self.core.lock().instances[instance].link().cloned() else { return };
         if link.revoke(call) {
             let actions = {
                 let mut core = self.core.lock();

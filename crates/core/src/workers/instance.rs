@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::output::Owner;
-use super::pool::Pool;
+use super::shared::{Berth, Workers};
 use super::spawn::{Exit, Worker};
 use crate::error::{Code, Error};
 use crate::life::{BackOff, Cause, State};
@@ -18,6 +17,9 @@ use crate::version::{InstanceSink, Version};
 const GOODBYE: Duration = Duration::from_secs(5);
 /// The same where a call outlived the drain time: most models do nothing beside a call.
 const HURRIED_GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long an instance that leaves a shared worker waits for what its neighbours run.
+const NEIGHBOURS: Duration = Duration::from_secs(30);
 
 /// Told of every transition.
 pub trait Observer: Send + Sync + std::fmt::Debug {
@@ -31,7 +33,7 @@ pub struct Crew {
     /// The version.
     pub version: Arc<Version>,
     /// Where workers come from.
-    pub pool: Arc<Pool>,
+    pub workers: Arc<Workers>,
     /// Told of transitions.
     pub observer: Arc<dyn Observer>,
     /// Where its workers find other models.
@@ -45,11 +47,11 @@ pub struct Crew {
 }
 
 /// One worker in the place of an instance.
-struct Attempt {
+struct Attempt<'a> {
     index: usize,
-    /// No worker has been in this place before.
-    is_first: bool,
-    worker: Worker,
+    /// No load of this instance has ended before.
+    is_untried: &'a mut bool,
+    berth: Berth,
 }
 
 /// Why a load did not succeed.
@@ -57,6 +59,10 @@ enum LoadEnd {
     Raised(Cause),
     TimedOut(Cause),
     Died(Cause, &'static str),
+    /// A neighbour ended the worker before it was its turn.
+    Lost(Exit),
+    /// The version is to end.
+    Stopped,
 }
 
 impl Crew {
@@ -66,19 +72,20 @@ impl Crew {
         let mut back_off = BackOff::default();
         let mut stop = self.stop.clone();
         let mut has_served = false;
-        let mut is_first_life = true;
+        let mut is_untried = true;
+        let group = self.version.spec.options.group();
         while !*stop.borrow() {
-            let worker = match first.take() {
-                Some(worker) => Ok(worker),
-                None => self.pool.take().await,
+            let berth = match first.take() {
+                Some(worker) => Ok(Berth::own(worker)),
+                None => self.workers.take(group, index).await,
             };
-            let ended = match worker {
-                Ok(worker) => {
-                    let attempt = Attempt { index, is_first: std::mem::take(&mut is_first_life), worker };
-                    self.load_and_serve(&attempt, &mut stop, &mut has_served, &mut back_off).await
+            let ended = match berth {
+                Ok(berth) => {
+                    let attempt = Attempt { index, is_untried: &mut is_untried, berth };
+                    self.load_and_serve(attempt, &mut stop, &mut has_served, &mut back_off).await
                 }
                 Err(error) => {
-                    self.tried(std::mem::take(&mut is_first_life));
+                    self.tried(&mut is_untried);
                     let message = format!("a worker could not be started: {error}");
                     let cause = Cause {
                         message,
@@ -100,29 +107,25 @@ impl Crew {
     /// One life of an instance; how long to wait before the next, `None` for never.
     async fn load_and_serve(
         &self,
-        attempt: &Attempt,
+        attempt: Attempt<'_>,
         stop: &mut watch::Receiver<bool>,
         has_served: &mut bool,
         back_off: &mut BackOff,
     ) -> Option<Duration> {
-        let Attempt { index, is_first, worker } = attempt;
-        let index = *index;
-        let loaded = tokio::select! {
-            loaded = self.load(index, worker) => loaded,
-            () = stopped(stop) => {
-                worker.kill();
-                return None;
-            }
-        };
-        self.tried(*is_first);
-        match loaded {
+        let Attempt { index, is_untried, berth } = attempt;
+        match self.load(index, &berth, stop).await {
             Ok(seconds) => {
+                self.tried(is_untried);
                 self.version.metrics.load.set(seconds);
                 *has_served = true;
             }
+            Err(LoadEnd::Lost(exit)) => return self.after_neighbour(&berth, &exit),
             Err(end) => {
-                worker.kill();
-                worker.exited().await;
+                berth.leave(Duration::ZERO).await;
+                if matches!(end, LoadEnd::Stopped) {
+                    return None;
+                }
+                self.tried(is_untried);
                 self.ready_if_settled("every instance has been tried");
                 // What the user's code says about itself will not change by asking again; a death may.
                 return match end {
@@ -130,28 +133,35 @@ impl Crew {
                     LoadEnd::Raised(cause) => self.after_death(cause, "load", back_off, (false, false)),
                     LoadEnd::TimedOut(cause) => self.after_death(cause, "load_timeout", back_off, (false, false)),
                     LoadEnd::Died(cause, kind) => self.after_death(cause, kind, back_off, (false, false)),
+                    LoadEnd::Lost(_) | LoadEnd::Stopped => None,
                 };
             }
         }
-        self.version.instance_up(index, Arc::clone(&worker.link), worker.pid);
+        let worker = &berth.worker;
+        self.version.instance_up(index, berth.seat(self.version.owner(index)));
         self.ready_if_settled(&format!("instance {index} is loaded (pid {})", worker.pid));
         tokio::select! {
             exit = worker.exited() => {
                 let report = self.version.instance_down(index);
-                let cause = self.death(index, worker, &exit, "while it served");
-                let charge = (report.has_finished_call, report.is_charged_to_item);
-                self.after_death(cause, exit.cause, back_off, charge)
+                if berth.name().is_some() && !report.was_running {
+                    return self.after_neighbour(&berth, &exit);
+                }
+                let cause = self.death(index, &berth, &exit, "while it served");
+                // An item that kills a shared worker is none of the neighbours': the model answers for it.
+                let is_excused = report.is_charged_to_item && berth.name().is_none();
+                self.after_death(cause, exit.cause, back_off, (report.has_finished_call, is_excused))
             }
             () = stopped(stop) => {
-                self.say_goodbye(worker).await;
+                self.say_goodbye(&berth).await;
                 self.version.instance_down(index);
                 None
             }
         }
     }
 
-    fn tried(&self, is_first: bool) {
-        if is_first {
+    /// The first load of an instance has ended, or a later one.
+    fn tried(&self, is_untried: &mut bool) {
+        if std::mem::take(is_untried) {
             self.untried.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -166,24 +176,41 @@ impl Crew {
     }
 
     /// Load the model into a worker; the seconds it took.
-    async fn load(&self, index: usize, worker: &Worker) -> Result<f64, LoadEnd> {
-        let version = &self.version;
+    async fn load(&self, index: usize, berth: &Berth, stop: &mut watch::Receiver<bool>) -> Result<f64, LoadEnd> {
+        let (version, Berth { worker, number, .. }) = (&self.version, berth);
+        let errand = tokio::select! {
+            errand = worker.link.errand() => errand,
+            () = stopped(stop) => return Err(LoadEnd::Stopped),
+        };
+        let Ok(_errand) = errand else { return Err(LoadEnd::Lost(worker.exited().await)) };
         let began = Instant::now();
-        let owner = Owner { model: Arc::clone(&version.name), version: Arc::clone(&version.version), instance: index };
-        let _ = worker.output.owner.set(owner);
+        worker.output.own(*number, version.owner(index));
         let directory = Arc::clone(&self.directory);
         let sink = Arc::new(InstanceSink::new(Arc::clone(version), index, &worker.link, directory));
-        worker.link.attach(sink, version.signature().clone());
+        worker.link.attach(*number, sink, version.signature().clone());
         let mut body = serde_json::to_value(&*version.spec).unwrap_or_default();
-        body["instance"] = index.into();
+        body["instance"] = (*number).into();
         let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(Duration::MAX);
-        let told = match tokio::time::timeout(limit, worker.link.ask("load", body.to_string())).await {
+        let loading = tokio::time::timeout(limit, worker.link.ask("load", body.to_string()));
+        let told = tokio::select! {
+            told = loading => told,
+            () = self.cannot_wait(stop, berth) => {
+                worker.kill();
+                return Err(LoadEnd::Stopped);
+            }
+        };
+        let told = match told {
             Ok(Ok(told)) => told,
             Ok(Err(_)) => {
                 let exit = worker.exited().await;
-                return Err(LoadEnd::Died(self.death(index, worker, &exit, "while it loaded"), exit.cause));
+                return Err(LoadEnd::Died(self.death(index, berth, &exit, "while it loaded"), exit.cause));
             }
-            Err(_) => return Err(LoadEnd::TimedOut(self.timeout(index, worker))),
+            Err(_) => {
+                let cause = self.timeout(index, berth);
+                worker.kill();
+                worker.exited().await;
+                return Err(LoadEnd::TimedOut(cause));
+            }
         };
         if told.ok {
             return Ok(began.elapsed().as_secs_f64());
@@ -191,36 +218,62 @@ impl Crew {
         let mut cause = parse_failure(&told.body);
         // The lines that the load printed are on their way through a pipe of their own.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        cause.stderr = worker.output.tail();
+        cause.stderr = worker.output.tail(*number);
         Err(LoadEnd::Raised(cause))
     }
 
-    fn timeout(&self, index: usize, worker: &Worker) -> Cause {
+    /// The version is to end and its load is not waited for: at once, but where that costs neighbours their worker.
+    async fn cannot_wait(&self, stop: &mut watch::Receiver<bool>, berth: &Berth) {
+        stopped(stop).await;
+        if berth.name().is_some() {
+            tokio::time::sleep(GOODBYE).await;
+        }
+    }
+
+    fn timeout(&self, index: usize, berth: &Berth) -> Cause {
         let limit = self.version.spec.options.load_timeout_s;
         Cause {
             message: format!("instance {index} of {} did not load within {limit} s", self.version.spec.title()),
             exception: None,
             traceback: String::new(),
             signal: None,
-            stderr: worker.output.tail(),
+            stderr: berth.worker.output.tail(berth.number),
             next_step: "find what load() waits for, or raise load_timeout_s".into(),
         }
     }
 
-    fn death(&self, index: usize, worker: &Worker, exit: &Exit, when: &str) -> Cause {
+    fn death(&self, index: usize, berth: &Berth, exit: &Exit, when: &str) -> Cause {
         let what = match &exit.bad_frame {
             Some(frame) => format!("sent a {frame} and was ended"),
             None => format!("ended by {}", exit.status),
         };
+        let shared = berth.name().map(|name| format!(", {name:?},")).unwrap_or_default();
         Cause {
-            message: format!("the worker of instance {index} of {} {what} {when}", self.version.spec.title()),
+            message: format!("the worker of instance {index} of {}{shared} {what} {when}", self.version.spec.title()),
             exception: None,
             traceback: String::new(),
             signal: Some(exit.status.clone()),
-            stderr: worker.output.tail(),
+            stderr: berth.worker.output.tail(berth.number),
             next_step: "read the last lines it printed; a SIGKILL that nobody sent is often the kernel short of memory"
                 .into(),
         }
+    }
+
+    /// Something else than this instance ended their worker: it starts again with the next.
+    fn after_neighbour(&self, berth: &Berth, exit: &Exit) -> Option<Duration> {
+        let version = &self.version;
+        version.count_restart("neighbour");
+        let name = berth.name().map_or("", |name| name);
+        let message =
+            format!("the worker {name:?} ended by {} while nothing of this model ran; it restarts", exit.status);
+        if version.is_any_up() || version.life.lock().state() == State::Loading {
+            version.note(&message);
+        } else {
+            let next_step = "look at the log for the model that ran there".into();
+            let cause = Cause { message: message.clone(), next_step, ..Cause::default() };
+            self.enter(State::Degraded, &message, Some(cause));
+        }
+        Some(Duration::ZERO)
     }
 
     fn after_death(&self, cause: Cause, kind: &str, back_off: &mut BackOff, charge: (bool, bool)) -> Option<Duration> {
@@ -266,17 +319,18 @@ impl Crew {
         }
     }
 
-    /// Let user code run its `unload`, then end the worker.
-    async fn say_goodbye(&self, worker: &Worker) {
-        let version = &self.version;
+    /// Let user code run its `unload`, then leave the worker.
+    async fn say_goodbye(&self, berth: &Berth) {
+        let (version, worker) = (&self.version, &berth.worker);
+        let (patience, limit) =
+            if version.is_idle() { (NEIGHBOURS, GOODBYE) } else { (HURRIED_GOODBYE, HURRIED_GOODBYE) };
         let goodbye = async {
-            let told = worker.link.ask("unload", "{}".into()).await;
-            worker.link.end_worker();
-            worker.exited().await;
-            told
+            let _errand = tokio::time::timeout(patience, worker.link.errand()).await?;
+            let body =
+                serde_json::json!({ "instance": berth.number, "is_final": self.workers.is_ending() }).to_string();
+            tokio::time::timeout(limit, worker.link.ask("unload", body)).await
         };
-        let limit = if version.is_idle() { GOODBYE } else { HURRIED_GOODBYE };
-        match tokio::time::timeout(limit, goodbye).await {
+        match goodbye.await {
             Ok(Ok(told)) if !told.ok => {
                 let cause = parse_failure(&told.body);
                 tracing::warn!(
@@ -285,13 +339,15 @@ impl Crew {
                 );
             }
             Ok(_) => {}
-            Err(_) => tracing::warn!(
-                model = %version.name, version = %version.version,
-                "a worker had not unloaded after {} s and was ended", limit.as_secs_f64()
-            ),
+            Err(_) => {
+                tracing::warn!(
+                    model = %version.name, version = %version.version,
+                    "a worker had not unloaded after {} s and was ended", limit.as_secs_f64()
+                );
+                worker.kill();
+            }
         }
-        worker.kill();
-        worker.exited().await;
+        berth.leave(limit).await;
     }
 }
 

@@ -4,4 +4,5 @@ pub mod instance;
 pub mod output;
 pub mod pool;
 pub mod scrape;
+pub mod shared;
 pub mod spawn;

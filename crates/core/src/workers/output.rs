@@ -1,6 +1,6 @@
 //! What workers print: read line by line, tagged with their model, and remembered for the cause of a death.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
@@ -8,11 +8,14 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
+use crate::channel::engine::OWN;
+
 /// Lines of standard error that a cause carries.
 pub const TAIL_LINES: usize = 50;
 /// A longer line is cut into pieces.
 const MAX_LINE_BYTES: usize = 8 << 10;
-/// A worker puts the ids of the requests it runs between these two characters, ahead of a line.
+/// A worker puts the number of an instance and the ids of the requests it runs between these two characters, ahead of a
+/// line: `3:r7,r8`.
 const TAG_START: u8 = 0x1e;
 const TAG_END: u8 = 0x1f;
 
@@ -30,9 +33,12 @@ pub struct Owner {
 /// The two output streams of one worker.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Set when the worker gets its instance.
-    pub owner: OnceLock<Owner>,
-    tail: Mutex<VecDeque<String>>,
+    /// By the number of the instance. What has no number is of the only one, or in a shared worker of nobody.
+    owners: Mutex<BTreeMap<u32, Owner>>,
+    /// Name of a shared worker.
+    worker: OnceLock<Arc<str>>,
+    /// The last lines of standard error, with the number of the instance.
+    tail: Mutex<VecDeque<(u32, String)>>,
 }
 
 /// Which stream.
@@ -45,10 +51,26 @@ pub enum Stream {
 }
 
 impl Output {
-    /// The last lines of standard error.
+    /// From now on lines with this number are `owner`'s.
+    pub fn own(&self, number: u32, owner: Owner) {
+        self.owners.lock().insert(number, owner);
+    }
+
+    /// The instance is not there any more.
+    pub fn disown(&self, number: u32) {
+        self.owners.lock().remove(&number);
+    }
+
+    /// From now on they are those of a shared worker.
+    pub fn share(&self, worker: &Arc<str>) {
+        let _ = self.worker.set(Arc::clone(worker));
+    }
+
+    /// The last lines of standard error that are an instance's, or nobody's.
     #[must_use]
-    pub fn tail(&self) -> Vec<String> {
-        self.tail.lock().iter().cloned().collect()
+    pub fn tail(&self, number: u32) -> Vec<String> {
+        let is_meant = |(of, _): &&(u32, String)| *of == number || *of == OWN;
+        self.tail.lock().iter().filter(is_meant).map(|(_, line)| line.clone()).collect()
     }
 
     /// Read a stream to its end.
@@ -63,36 +85,34 @@ impl Output {
     }
 
     fn line(&self, line: &[u8], stream: Stream) {
-        let (ids, text) = split_tag(line);
+        let (number, ids, text) = split_tag(line);
         let text = String::from_utf8_lossy(text);
         if stream == Stream::Stderr {
             let mut tail = self.tail.lock();
             if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
-            tail.push_back(text.clone().into_owned());
+            tail.push_back((number, text.clone().into_owned()));
         }
+        let owner = self.owners.lock().get(&number).cloned();
+        let (model, version) = owner.as_ref().map(|owner| (&*owner.model, &*owner.version)).unzip();
+        let instance = owner.as_ref().map(|owner| owner.instance);
+        let worker = self.worker.get().map(|name| &**name);
         let stream = if stream == Stream::Stdout { "stdout" } else { "stderr" };
         let ids = String::from_utf8_lossy(ids);
-        match (self.owner.get(), &*ids) {
-            (Some(Owner { model, version, instance }), "") => {
-                tracing::info!(target: "samovar::worker", %model, %version, instance, stream, "{text}");
-            }
-            (Some(Owner { model, version, instance }), ids) => {
-                tracing::info!(target: "samovar::worker", %model, %version, instance, stream, request_id = ids, "{text}");
-            }
-            (None, _) => tracing::info!(target: "samovar::worker", stream, "{text}"),
-        }
+        let request_id = Some(&*ids).filter(|ids| !ids.is_empty());
+        tracing::info!(target: "samovar::worker", model, version, instance, worker, stream, request_id, "{text}");
     }
 }
 
-/// The request ids ahead of a line, and the line.
-fn split_tag(line: &[u8]) -> (&[u8], &[u8]) {
-    match line.strip_prefix(&[TAG_START]).and_then(|rest| Some((rest, rest.iter().position(|byte| *byte == TAG_END)?)))
-    {
-        Some((rest, end)) => (&rest[..end], &rest[end + 1..]),
-        None => (&[], line),
-    }
+/// The number of the instance and the request ids ahead of a line, and the line.
+fn split_tag(line: &[u8]) -> (u32, &[u8], &[u8]) {
+    let Some(rest) = line.strip_prefix(&[TAG_START]) else { return (OWN, &[], line) };
+    let Some(end) = rest.iter().position(|byte| *byte == TAG_END) else { return (OWN, &[], line) };
+    let (tag, text) = (&rest[..end], &rest[end + 1..]);
+    let colon = tag.iter().position(|byte| *byte == b':').unwrap_or(tag.len());
+    let number = std::str::from_utf8(&tag[..colon]).ok().and_then(|number| number.parse().ok());
+    (number.unwrap_or(OWN), tag.get(colon + 1..).unwrap_or_default(), text)
 }
 
 /// Cuts a byte stream into lines of bounded length.
@@ -139,8 +159,19 @@ mod tests {
 
     #[test]
     fn tags_are_taken_off() {
-        assert_eq!(split_tag(b"\x1ea,b\x1fhello"), (b"a,b".as_slice(), b"hello".as_slice()));
-        assert_eq!(split_tag(b"hello"), (b"".as_slice(), b"hello".as_slice()));
-        assert_eq!(split_tag(b"\x1ehello"), (b"".as_slice(), b"\x1ehello".as_slice()));
+        assert_eq!(split_tag(b"\x1e3:a,b:c\x1fhello"), (3, b"a,b:c".as_slice(), b"hello".as_slice()));
+        assert_eq!(split_tag(b"\x1e\x1fhello"), (0, b"".as_slice(), b"hello".as_slice()));
+        assert_eq!(split_tag(b"hello"), (0, b"".as_slice(), b"hello".as_slice()));
+        assert_eq!(split_tag(b"\x1ehello"), (0, b"".as_slice(), b"\x1ehello".as_slice()));
+    }
+
+    #[test]
+    fn the_last_lines_of_an_instance_are_its_own_and_nobodys() {
+        let output = Output::default();
+        for line in [b"\x1e1:\x1fone".as_slice(), b"\x1e2:r\x1ftwo", b"nobody"] {
+            output.line(line, Stream::Stderr);
+        }
+        assert_eq!(output.tail(1), ["one", "nobody"]);
+        assert_eq!(output.tail(2), ["two", "nobody"]);
     }
 }

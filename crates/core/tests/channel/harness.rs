@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use samovar_core::channel::engine::{EndFrame, Link, Sink, StepFrame};
+use samovar_core::channel::engine::{EndFrame, Link, OWN, Sink, StepFrame};
 use samovar_core::channel::frame::BadFrame;
 use samovar_core::channel::proto;
 use samovar_core::channel::transport::{Gather, OutCall, Signature};
@@ -113,7 +113,7 @@ impl Engine {
         let (link, inbound) = Link::new(ours, kind).unwrap();
         let (sender, ends) = mpsc::unbounded_channel();
         let (hearer, heard) = mpsc::unbounded_channel();
-        link.attach(Arc::new(Recorder { ends: sender, heard: hearer }), signature);
+        link.attach(OWN, Arc::new(Recorder { ends: sender, heard: hearer }), signature);
         let (death, died) = oneshot::channel::<()>();
         let runner = Arc::clone(&link);
         let run = tokio::spawn(async move {

@@ -15,6 +15,7 @@ mod lifetimes;
 mod nested;
 mod raw;
 mod relaying;
+mod sharing;
 mod stage;
 mod steps;
 mod streamed;

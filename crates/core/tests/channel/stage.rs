@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use samovar_core::channel::engine::Link;
+use samovar_core::channel::engine::{Link, OWN};
 use samovar_core::channel::frame::BadFrame;
 use samovar_core::channel::proto;
 use samovar_core::channel::worker::{CallFrame, Step, StepNews};
@@ -15,7 +15,7 @@ use samovar_core::error::{Code, Error};
 use samovar_core::request::{InferRequest, InferResponse};
 use samovar_core::tensor::{Datatype, NamedTensor, Tensor};
 use samovar_core::version::steps::Directory;
-use samovar_core::version::{InstanceSink, Version};
+use samovar_core::version::{InstanceSink, Seat, Version};
 use tokio::task::JoinHandle;
 
 use crate::harness::*;
@@ -39,7 +39,7 @@ pub(crate) fn spec(name: &str) -> VersionSpec {
         "inputs": [tensor("x")], "outputs": [tensor("y")], "batch_axis": false, "imports": [], "probe": null,
         "streams": false, "uses": ["others"], "service": null,
         "options": {
-            "max_batch_size": 1, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1,
+            "max_batch_size": 1, "max_queue_delay_ms": 0.0, "worker": "own", "instances": 1, "concurrency": 1, "threads": 1,
             "idempotent": true, "writable_inputs": false, "load_timeout_s": 30.0, "request_timeout_s": 30.0,
             "max_queue_items": 1, "max_queue_bytes": 1000
         }
@@ -130,7 +130,7 @@ async fn start(version: &Arc<Version>, names: &Arc<Names>) -> (Worker, JoinHandl
     let (link, inbound) = Link::new(ours, TransportKind::Shm).unwrap();
     let directory = Arc::clone(names) as Arc<dyn Directory>;
     let sink = Arc::new(InstanceSink::new(Arc::clone(version), 0, &link, directory));
-    link.attach(sink, version.signature().clone());
+    link.attach(OWN, sink, version.signature().clone());
     let runner = Arc::clone(&link);
     let run = tokio::spawn(async move { runner.run(inbound, std::future::pending()).await });
     let worker = tokio::task::spawn_blocking(|| Worker::connect(theirs)).await.unwrap();
@@ -142,7 +142,7 @@ async fn start(version: &Arc<Version>, names: &Arc<Names>) -> (Worker, JoinHandl
     });
     assert!(link.ask("load", load).await.unwrap().ok);
     answering.await.unwrap();
-    version.instance_up(0, link, 0);
+    version.instance_up(0, Seat::own(link, 0, version.owner(0)));
     (worker, run)
 }
 

@@ -10,6 +10,7 @@ use samovar_core::channel::worker::CallFrame;
 use samovar_core::config::{TransportKind, VersionSpec};
 use samovar_core::error::Code;
 use samovar_core::request::{HttpHead, HttpRequest, InferResponse};
+use samovar_core::version::Seat;
 
 use crate::harness::until;
 use crate::stage::*;
@@ -200,7 +201,7 @@ async fn a_request_whose_body_went_with_a_worker_is_lost_with_it() {
         let (ours, _deaf) = UnixStream::pair().unwrap();
         let (link, _) = Link::new(ours, TransportKind::Shm).unwrap();
         stage.version.instance_down(0);
-        stage.version.instance_up(0, link, 0);
+        stage.version.instance_up(0, Seat::own(link, 0, stage.version.owner(0)));
         let mut exchange = stage.version.exchange(upload("", false)).unwrap();
         if is_sent {
             exchange.upload().send(Bytes::from_static(b"a piece")).await.unwrap();

@@ -27,7 +27,7 @@ pub struct Address {
     pub path: Option<PathBuf>,
 }
 
-/// A bound, listening socket that accepts nothing before [`super::serve`] has it.
+/// A bound, listening socket that accepts nothing before `serve` has it.
 #[derive(Debug)]
 pub struct Listener {
     pub(crate) socket: Socket,

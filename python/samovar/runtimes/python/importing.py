@@ -3,7 +3,8 @@
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,27 @@ from typing import Any
 
 from samovar.errors import SamovarError, TargetError, text_of
 
-__all__ = ["import_file", "place_in"]
+__all__ = ["apart", "import_file", "place_in"]
+
+
+@contextmanager
+def apart(path: Path) -> Iterator[None]:
+    """Keep what is imported meanwhile from beside the file `path` for that file alone: nobody finds it by name later.
+
+    So a process can hold many files, each with neighbours of the same names, and older states of one.
+    """
+    folders = {path.parent, _package_folders(path)[0].parent} if _package_folders(path) else {path.parent}
+    ours = [str(folder) for folder in folders if str(folder) not in sys.path]
+    known = set(sys.modules)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name not in known and _is_in(folders, name)]:
+            del sys.modules[name]
+        for folder in ours:
+            with suppress(ValueError):  # it has not been put there, or the file itself took it away
+                sys.path.remove(folder)
 
 
 def import_file(path: Path) -> ModuleType:
@@ -98,6 +119,13 @@ def _put_on_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
+def _is_in(folders: Collection[Path], name: str) -> bool:
+    """True if the module `name`, or the package that it is in, was found in one of the folders."""
+    top = sys.modules.get(name.partition(".")[0])
+    places = list(getattr(top, "__path__", ())) or [getattr(top, "__file__", None) or ""]
+    return any(Path(place).parent in folders for place in places)
+
+
 def _package_folders(path: Path) -> list[Path]:
     """The folders from the package's root down to the file."""
     folders: list[Path] = []
@@ -151,6 +179,8 @@ def _cure(path: Path, error: BaseException) -> str:
         return f"install {error.name.partition('.')[0]} in the environment of {sys.prefix}, or remove the import"
     if isinstance(error, ImportError) and "relative import" in str(error):
         return f"{path.name} is run as a file of its own: import its neighbours by name, without leading dots"
+    if isinstance(error, ValueError) and text_of(error).startswith("Duplicated timeseries"):
+        return "make metrics with samovar.Context().metrics: a worker has one registry, and other models may be in it"
     if isinstance(error, SystemExit):
         return 'guard what a script does with: if __name__ == "__main__":'
     place = place_in(path, error) or f"correct {path.name}"

@@ -113,7 +113,7 @@ impl WorkerEnd {
             self.push(shm, descriptor, true);
             return Ok(());
         }
-        let signature = self.signature.lock().clone();
+        let signature = self.signatures.lock().get(&descriptor.instance).cloned();
         let Some(rows) = signature.as_deref().and_then(|signature| fast_rows(signature, outputs)) else {
             return self.send_shm(shm, *descriptor, Message::End(proto::End::default()), outputs);
         };

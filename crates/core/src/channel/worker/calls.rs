@@ -129,7 +129,8 @@ impl WorkerEnd {
     }
 
     fn fast_reference(&self, descriptor: &Descriptor, place: (u32, u32, u64)) -> Result<Reference, BadFrame> {
-        let Some(signature) = self.signature.lock().clone() else { return bad("CALL before any load") };
+        let signature = self.signatures.lock().get(&descriptor.instance).cloned();
+        let Some(signature) = signature else { return bad("CALL before any load") };
         let shape = signature.fast_shape(&signature.inputs, descriptor.rows)?;
         let offset = u64::from(descriptor.tensor_offset) * ALIGNMENT;
         let length = u64::from(descriptor.tensor_length);

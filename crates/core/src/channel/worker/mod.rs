@@ -10,7 +10,7 @@ mod steps;
 mod streams;
 mod thread;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
@@ -133,7 +133,8 @@ pub struct WorkerEnd {
     /// Numbers of calls and steps that something has come for; kept once somebody has asked for them.
     news: Mutex<Option<Vec<u64>>>,
     ended: AtomicBool,
-    signature: Mutex<Option<Arc<Signature>>>,
+    /// Of the instances that are loaded, by number: what the fast path leaves out.
+    signatures: Mutex<BTreeMap<u32, Arc<Signature>>>,
     segments: Mutex<Segments>,
     /// Signalled when `segments` changed.
     granted: Condvar,
@@ -220,7 +221,7 @@ impl WorkerEnd {
             next_step: AtomicU64::new(1),
             news: Mutex::default(),
             ended: AtomicBool::new(false),
-            signature: Mutex::default(),
+            signatures: Mutex::default(),
             segments: Mutex::default(),
             granted: Condvar::new(),
             held_bytes: AtomicU64::new(0),

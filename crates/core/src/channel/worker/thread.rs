@@ -94,6 +94,7 @@ impl WorkerEnd {
                 let ask: proto::Ask = decode(metadata).map_err(socket::invalid)?;
                 match ask.verb.as_str() {
                     "load" => self.prepare_load(&ask.body)?,
+                    "unload" => self.forget(&ask.body)?,
                     "end" => self.ended.store(true, Ordering::Release),
                     _ => {}
                 }
@@ -125,10 +126,18 @@ impl WorkerEnd {
     fn prepare_load(&self, body: &str) -> io::Result<()> {
         let load: Load = serde_json::from_str(body)?;
         let (inputs, outputs, batch_axis) = (load.inputs, load.outputs, load.batch_axis);
-        *self.signature.lock() = Some(Arc::new(Signature { inputs, outputs, batch_axis }));
+        let signature = Arc::new(Signature { inputs, outputs, batch_axis });
+        self.signatures.lock().insert(load.instance, signature);
         if self.shm.is_some() && (load.streams || !load.uses.is_empty() || load.service.is_some()) {
             self.is_relayed.store(true, Ordering::Release);
         }
+        Ok(())
+    }
+
+    /// An unload of one of several instances says which; its calls are over.
+    fn forget(&self, body: &str) -> io::Result<()> {
+        let unload: Unload = serde_json::from_str(body)?;
+        self.signatures.lock().remove(&unload.instance);
         Ok(())
     }
 
@@ -177,6 +186,8 @@ impl WorkerEnd {
 /// What this end reads of a load.
 #[derive(serde::Deserialize)]
 struct Load {
+    #[serde(default)]
+    instance: u32,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     batch_axis: bool,
@@ -185,6 +196,13 @@ struct Load {
     #[serde(default)]
     uses: Vec<String>,
     service: Option<serde::de::IgnoredAny>,
+}
+
+/// What this end reads of an unload.
+#[derive(serde::Deserialize)]
+struct Unload {
+    #[serde(default)]
+    instance: u32,
 }
 
 /// Kill this process and its children. The engine put the worker in a group of its own; elsewhere only the worker ends.
