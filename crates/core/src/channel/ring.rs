@@ -222,6 +222,12 @@ impl Consumer {
         Ok(Some(Entry { descriptor, slot }))
     }
 
+    /// Is there something to read?
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.words.word(PUSHED).load(Ordering::Acquire) != self.taken
+    }
+
     /// The next frame's descriptor if its kind, the first byte, is `wanted`; else it stays.
     pub fn pop_if(&mut self, wanted: impl Fn(u8) -> bool) -> Result<Option<[u8; DESCRIPTOR_BYTES]>, BadFrame> {
         let before = self.taken;
@@ -260,6 +266,11 @@ impl Consumer {
         }
         waiting.store(0, Ordering::SeqCst);
         false
+    }
+
+    /// Take back that the reader is going to sleep: it looks again.
+    pub fn stay_awake(&self) {
+        self.words.word(WAITING).store(0, Ordering::SeqCst);
     }
 
     fn swap(&self, entry: &Entry, to: u32) -> bool {

@@ -39,6 +39,9 @@ use crate::tensor::Datatype;
 
 /// Inputs kept beyond their call: past this much the next calls get copies, so that keepers cannot starve the channel.
 const MAX_HELD_BYTES: u64 = 256 << 20;
+/// How long a worker whose last call came within this time looks at its ring before it sleeps: waking it costs a client
+/// that asks again at once more than half of its wait. Who asks later than that costs nothing.
+const LOOKOUT: Nanos = 200_000;
 /// A range as large as this is given back at once; the news of a smaller one waits for the next frame.
 const URGENT_RELEASE_BYTES: u64 = 1 << 20;
 
@@ -142,6 +145,8 @@ pub struct WorkerEnd {
     /// The model was told that it keeps too much.
     has_warned: AtomicBool,
     shm: Option<SharedMemory>,
+    /// The last wait was short, so the next may be.
+    expects_soon: AtomicBool,
     /// Calls whose descriptor came through the socket because the ring was full.
     strays: Mutex<VecDeque<Descriptor>>,
 }
@@ -227,6 +232,7 @@ impl WorkerEnd {
             held_bytes: AtomicU64::new(0),
             has_warned: AtomicBool::new(false),
             shm,
+            expects_soon: AtomicBool::new(false),
             strays: Mutex::default(),
         });
         let message = proto::Hello {
@@ -269,15 +275,34 @@ impl WorkerEnd {
 
     /// Wait for the next call or question; `None` when the engine wants this worker to end.
     pub fn wait(self: &Arc<Self>) -> Result<Option<Incoming>, BadFrame> {
+        let began = now();
+        let expects_soon = self.expects_soon.load(Ordering::Relaxed);
         loop {
             if let Some(incoming) = self.take()? {
+                self.expects_soon.store(now() - began < LOOKOUT, Ordering::Relaxed);
                 return Ok(Some(incoming));
             }
             if self.has_ended() {
                 return Ok(None);
             }
-            self.await_work();
+            if !(expects_soon && self.look_out(began + LOOKOUT)) {
+                self.await_work();
+            }
         }
+    }
+
+    /// Look at the ring until there is something in it, at most until then; others that want the processor get it.
+    /// False: there is nothing, and the engine will wake us for the next.
+    fn look_out(&self, until: Nanos) -> bool {
+        let Some(shm) = self.shm.as_ref().filter(|_| !self.is_relayed()) else { return false };
+        shm.consumer.lock().stay_awake();
+        while now() < until {
+            if shm.consumer.lock().has_unread() {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        !shm.consumer.lock().prepare_sleep()
     }
 
     /// The next call or question, for an event loop that saw the work descriptor readable.
