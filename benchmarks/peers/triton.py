@@ -25,6 +25,8 @@ SIGNATURES = {
     "lprnet": ("TYPE_FP32, dims: [3, 24, 94]", "TYPE_FP32, dims: [23, 18]"),
 }
 """What each model takes and gives, without the batch."""
+BATCHED = frozenset({"steady", "stn", "lprnet"})
+"""Models that nobody would serve without its batching, which is off by default."""
 SINGLE = frozenset({"length", "plates"})
 """Models that take one request at a time: their inputs differ in size."""
 
@@ -107,10 +109,12 @@ def config(model: str, tuning: Mapping[str, Any]) -> str:
         f'input [{{ name: "x", data_type: {takes} }}]',
         f'output [{{ name: "y", data_type: {gives} }}]',
     ]
-    if model not in SINGLE:
+    if model in BATCHED or tuning:
         delay = f"max_queue_delay_microseconds: {round(tuning['delay_ms'] * 1000)}" if "delay_ms" in tuning else ""
+        lines.append(f"dynamic_batching {{ {delay} }}")
+    if model not in SINGLE:
         size = tuning.get("max_batch_size", 64)  # Triton has no default for it; this is Samovar's
-        lines += [f"max_batch_size: {size}", f"dynamic_batching {{ {delay} }}"]
+        lines.append(f"max_batch_size: {size}")
     if "workers" in tuning:
         lines.append(f"instance_group [{{ count: {tuning['workers']}, kind: KIND_CPU }}]")
     return "\n".join(lines)

@@ -285,7 +285,7 @@ impl WorkerEnd {
             if self.has_ended() {
                 return Ok(None);
             }
-            if !(expects_soon && self.look_out(began + LOOKOUT)) {
+            if !(expects_soon && !self.is_relayed() && self.look_out(began + LOOKOUT)) {
                 self.await_work();
             }
         }
@@ -294,7 +294,7 @@ impl WorkerEnd {
     /// Look at the ring until there is something in it, at most until then; others that want the processor get it.
     /// False: there is nothing, and the engine will wake us for the next.
     fn look_out(&self, until: Nanos) -> bool {
-        let Some(shm) = self.shm.as_ref().filter(|_| !self.is_relayed()) else { return false };
+        let Some(shm) = &self.shm else { return false };
         shm.consumer.lock().stay_awake();
         while now() < until {
             if shm.consumer.lock().has_unread() {

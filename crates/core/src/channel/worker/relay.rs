@@ -66,8 +66,8 @@ impl WorkerEnd {
         Ok(())
     }
 
-    /// Pass on everything in the ring; only the thread does this.
-    pub(super) fn relay(self: &Arc<Self>) -> io::Result<()> {
+    /// Pass on everything in the ring, if there is anything; only the thread does this.
+    pub(super) fn relay(self: &Arc<Self>) -> io::Result<bool> {
         let mut has_news = false;
         while let Some(found) = self.next_in_ring().map_err(socket::invalid)? {
             if let Some(descriptor) = found {
@@ -79,7 +79,7 @@ impl WorkerEnd {
         if has_news {
             wake(&self.relay);
         }
-        Ok(())
+        Ok(has_news)
     }
 
     /// A call whose descriptor came through the socket: false if it must not begin any more, which is said.

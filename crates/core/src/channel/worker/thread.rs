@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::{Incoming, Input, WorkerEnd};
+use super::{Incoming, Input, LOOKOUT, WorkerEnd};
 use crate::channel::frame::{Descriptor, Kind, Reference};
 use crate::channel::proto;
 use crate::channel::segments::open;
 use crate::channel::shm::wake;
 use crate::channel::socket::{self, receive_exact};
 use crate::channel::transport::{Message, Signature, decode};
+use crate::clock::{Nanos, now};
 use crate::tensor::TensorSpec;
 
 /// How long the socket may be silent before the worker looks whether its parent is still the engine.
@@ -24,8 +25,9 @@ impl WorkerEnd {
     /// Read the socket, and the ring where that is relayed, until the engine is gone.
     pub(super) fn read_socket(self: Arc<Self>) {
         let _ = self.reader.set(std::thread::current().id());
+        let mut last_news = 0;
         let outcome = loop {
-            if let Err(error) = self.read_next() {
+            if let Err(error) = self.read_next(&mut last_news) {
                 break error;
             }
         };
@@ -35,12 +37,17 @@ impl WorkerEnd {
         }
     }
 
-    /// Deal with what has come, or wait for it.
-    fn read_next(self: &Arc<Self>) -> io::Result<()> {
+    /// Deal with what has come, or wait for it; `last_news` is when the relayed ring had something.
+    fn read_next(self: &Arc<Self>, last_news: &mut Nanos) -> io::Result<()> {
         if !self.is_relayed() {
             return if self.await_frame()? { self.read_frame() } else { Ok(()) };
         }
-        self.relay()?;
+        if self.relay()? {
+            let before = std::mem::replace(last_news, now());
+            if *last_news - before < LOOKOUT && self.look_out(*last_news + LOOKOUT) && !self.has_frame() {
+                return Ok(());
+            }
+        }
         if !self.await_frame()? {
             return Ok(());
         }
