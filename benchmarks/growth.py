@@ -24,7 +24,6 @@ CONNECTIONS = (0, 1_000, 10_000)
 INSTANCES = (1, 2, 4, 8, 16)
 # Streams per connection stay below the limit of 128.
 DEPTHS = (Streams(1, 1), Streams(1, 100), Streams(10, 100), Streams(100, 100))
-SETTINGS = '[model]\nworker = "shared"\n'
 FIRST = Work("model0000", ECHO.inputs, ECHO.right)
 
 
@@ -36,7 +35,7 @@ def models(plan: Plan) -> list[Sample]:
             repository = Path(folder) / "models"
             for number in range(count):
                 _write_model(repository / f"model{number:04}")
-            peer = Samovar(repository)
+            peer = Samovar(repository, "--default-worker", "shared")
             peer.start_timeout_s = 300.0
             with peer.serve(FIRST, "json", Path(folder) / "engine") as running:
                 _wait_for_all(running, count)
@@ -55,7 +54,7 @@ def models(plan: Plan) -> list[Sample]:
 
 
 def _write_model(folder: Path) -> None:
-    """An identity for FP32[batch, 16] that shares a worker."""
+    """An identity for FP32[batch, 16]."""
     folder.mkdir(parents=True)
     value = helper.make_tensor_value_info
     shape: list[str | int | None] = ["batch", 16]
@@ -67,7 +66,6 @@ def _write_model(folder: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(folder / "model.onnx"))
-    (folder / "samovar.toml").write_text(SETTINGS)
 
 
 def _wait_for_all(running: Running, count: int) -> None:

@@ -149,8 +149,8 @@ CONNECTIONS = tuple(Closed(count) for count in (1, 8, 32, 128, 1024))
 GRPC = (Streams(1, 32), Streams(32, 1), Streams(128, 1))
 OIP = (OURS, "triton")
 SIZES = {"16 KiB": 16 << 10, "1 MiB": 1 << 20, "16 MiB": 16 << 20, "64 MiB": 64 << 20}
-TUNINGS = tuple({"max_batch_size": size, "delay_ms": delay} for size in (64, 128) for delay in (0, 1, 5))
-"""max_batch_size and delay_ms by hand, for every engine that batches."""
+TUNINGS = tuple({"max_batch_size": 64, "delay_ms": delay} for delay in (0, 1, 7))
+"""max_batch_size and delay_ms by hand: none, a little, and longer than a batch takes."""
 BATCHING_ON = {"triton": ({"max_batch_size": 64, "delay_ms": 0},)}
 """Off by default, it helps Triton even with a model that does nothing: more requests go to the model at once."""
 
@@ -169,7 +169,14 @@ WORKLOADS: tuple[Workload, ...] = (
         "echo-binary", "echo FP32[1,16], binary over HTTP", ECHO, "binary", CONNECTIONS, OIP, BATCHING_ON, CONNECTIONS
     ),
     Comparison("echo-grpc", "echo FP32[1,16], gRPC", ECHO, "grpc", GRPC, OIP, BATCHING_ON, GRPC),
-    Comparison("image-json", "mean of FP32[1,3,224,224], JSON", IMAGE, "json", (Closed(1), Closed(8)), ENGINES),
+    Comparison(
+        "image-json",
+        "mean of FP32[1,3,224,224], JSON",
+        IMAGE,
+        "json",
+        (Closed(1), Closed(8)),
+        (*OIP, "mosec", "bentoml"),
+    ),
     Comparison("image-binary", "mean of FP32[1,3,224,224], binary", IMAGE, "binary", (Closed(1), Closed(8)), OIP),
     Comparison("image-grpc", "mean of FP32[1,3,224,224], gRPC", IMAGE, "grpc", (Streams(1, 1), Streams(8, 1)), OIP),
     *(
@@ -179,7 +186,7 @@ WORKLOADS: tuple[Workload, ...] = (
             blob(SIZES[size]),
             "binary",
             (Closed(1), Closed(4)),
-            ENGINES if size != "64 MiB" else (OURS,),
+            OIP,
         )
         for size in SIZES
     ),

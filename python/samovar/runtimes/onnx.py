@@ -103,8 +103,9 @@ def _session(path: Path, *, threads: int, optimized: bool) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
-    # Threads that spin for work would take the processor from the other instances.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that spin between two operators save 3 to 5 % of a call; between two calls they would take the processor
+    # from everybody else.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
