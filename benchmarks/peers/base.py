@@ -174,7 +174,7 @@ def tail(log: Path) -> str:
 def free_port() -> int:
     """A port that is free, below those that the kernel gives to clients: a load before may have left thousands."""
     while True:
-        port = random.randrange(*PORTS)  # noqa: S311 - no secret
+        port = random.randrange(*PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -16,7 +16,7 @@ const PATIENCE: u64 = 30_000_000_000;
 
 /// Items that arrive one by one are admitted and queued, run as one call, and are finished.
 pub(crate) fn batch(rounds: u64) -> Result<(), Box<dyn Error>> {
-    let policy = Policy { max_batch_size: ITEMS as u32, max_queue_delay: 0 };
+    let policy = Policy { max_batch_size: ITEMS as u32, max_queue_delay: None };
     let mut scheduler = Scheduler::new(policy, Limits { items: 1_000, bytes: 1 << 30 }, 1, 1);
     scheduler.instance_up(0);
     let request: Arc<str> = "stands for a request".into();
@@ -35,8 +35,8 @@ pub(crate) fn batch(rounds: u64) -> Result<(), Box<dyn Error>> {
         }
         black_box(scheduler.expire(now));
         let assignment = scheduler.next(now).ok_or("nothing runs")?;
-        black_box(scheduler.next_wake());
-        match scheduler.end(assignment.instance, assignment.call, Outcome::Finished) {
+        black_box((scheduler.next_look(), scheduler.next_expiry()));
+        match scheduler.end(now + STEP, (assignment.instance, assignment.call), Outcome::Finished) {
             Ended::Answer(items, _) if items.len() as u64 == ITEMS => black_box(items),
             other => return Err(format!("the batch ended as {other:?}").into()),
         };

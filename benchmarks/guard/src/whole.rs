@@ -156,7 +156,7 @@ fn model() -> serde_json::Result<VersionSpec> {
         "inputs": [tensor(data::INPUT)], "outputs": [tensor("output")], "batch_axis": true, "imports": [],
         "probe": null, "streams": false, "uses": [], "service": null,
         "options": {
-            "max_batch_size": 32, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1,
+            "max_batch_size": 32, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1, "worker": "own",
             "idempotent": true, "writable_inputs": false, "load_timeout_s": 60.0, "request_timeout_s": 30.0,
             "max_queue_items": 1_000, "max_queue_bytes": 1_073_741_824,
         },

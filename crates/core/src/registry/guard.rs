@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 use super::{Deployed, Registry};
-use crate::channel::engine::{Link, WorkerGone};
+use crate::channel::engine::{Link, OWN, WorkerGone};
 use crate::config::VersionSpec;
 use crate::life::State;
-use crate::version::InstanceSink;
 use crate::version::steps::Directory;
+use crate::version::{InstanceSink, Seat};
 
 impl Registry {
     /// Load `spec` into the worker at the other end of `link`, and serve it. Must run inside the tokio runtime.
@@ -20,9 +20,9 @@ impl Registry {
         let version = self.version(self.next_serial.fetch_add(1, Ordering::Relaxed), spec);
         let directory = Arc::clone(self) as Arc<dyn Directory>;
         let sink = Arc::new(InstanceSink::new(Arc::clone(&version), 0, &link, directory));
-        link.attach(sink, version.signature().clone());
+        link.attach(OWN, sink, version.signature().clone());
         link.ask("load", serde_json::to_string(&*version.spec).unwrap_or_default()).await?;
-        version.instance_up(0, link, std::process::id());
+        version.instance_up(0, Seat::own(link, std::process::id(), version.owner(0)));
         version.open();
         version.enter(State::Ready, "the worker of this process has loaded it", None);
         let _changes = self.incoming.lock();

@@ -245,7 +245,7 @@ mod tests {
         let message = ModelInferResponse { model_name: "m".into(), ..ModelInferResponse::default() };
         let frame = framed_with(&message, 6, tensors.to_vec()).unwrap();
         assert_eq!(frame.rest.iter().filter(|part| tensors.iter().any(|t| t.as_ptr() == part.as_ptr())).count(), 2);
-        let bytes = [&[frame.start.clone()], &frame.rest[..]].concat().concat();
+        let bytes = [&*frame.start, &frame.rest.concat()].concat();
         assert_eq!((bytes.len(), bytes.len() - PREFIX), (frame.length(), frame_length(&bytes)));
         let read = ModelInferResponse::decode(&bytes[PREFIX..]).unwrap();
         assert_eq!((read.model_name.as_str(), &read.raw_output_contents[..]), ("m", &tensors[..]));
