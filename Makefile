@@ -86,7 +86,7 @@ train: build $(TORCH_VENV)/.ready ## Train the networks of examples/plates anew:
 	$(TORCH_VENV)/bin/python examples/plates/train.py $(ARGS)
 
 .PHONY: bench
-bench: build ## Measure beside other engines: QUICK=1, ONLY=echo,plates, PEERS=triton,mosec, FRESH=1; see benchmarks/README.md
+bench: build $(if $(QUICK)$(SMOKE),,wheel) ## Measure beside other engines: QUICK=1, ONLY=echo,plates, PEERS=triton,mosec, FRESH=1; see benchmarks/README.md
 	cargo build --locked --release --quiet --package samovar-rate
 	$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(if $(SMOKE),--smoke) $(if $(FRESH),--fresh) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 LOCAL = HERE / "results" / "local"
 PROGRESS = LOCAL / "progress.jsonl"
 FULL = Plan(rounds=5, seconds=2, warm_up_s=1)
-QUICK = Plan(rounds=1, seconds=1, warm_up_s=0)
+QUICK = Plan(rounds=1, seconds=1, warm_up_s=1)
 SMOKE = Plan(rounds=1, seconds=0.2, warm_up_s=0)
 QUICK_PEERS = ("nginx", "uvicorn")
 QUICK_LEFT_OUT = ("growth-models", "growth-instances", "batching", "payload-64mib", "copies")
