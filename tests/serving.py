@@ -128,8 +128,9 @@ class Served:
         return self.stdout_path.read_text() + self.log_path.read_text()
 
     def log(self) -> list[dict[str, Any]]:
-        """The engine's log: one object per JSON line of stderr."""
-        return [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
+        """The engine's log: one object per JSON line of stderr. The last may still be under way."""
+        whole, _, _ = self.log_path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def processes(self) -> list[int]:
         """Every living process of this engine but the engine itself: workers, spares and what they started."""

@@ -109,7 +109,7 @@ def test_a_chart_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
 
 
 def test_rounds_turn_the_order_of_the_peers() -> None:
-    workload = next(one for one in WORKLOADS if one.name == "echo-binary")
+    workload = next(one for one in WORKLOADS if one.name == "image-binary")
     assert workload.units(PLAN, [OURS, "triton"]) == ["0:triton", "0:samovar", "1:samovar", "1:triton"]
     assert workload.units(PLAN, [OURS]) == ["0:samovar", "1:samovar"]
 

@@ -337,6 +337,13 @@ impl Version {
     }
 }
 
+impl Drop for Version {
+    /// The task of the timer holds the alarm; it ends when it finds no version.
+    fn drop(&mut self) {
+        self.earlier.notify_one();
+    }
+}
+
 fn report_of((index, slot): (usize, &InstanceSlot)) -> Option<InstanceReport> {
     let seat = slot.seat.as_ref()?;
     Some(InstanceReport { index, pid: seat.pid, worker: seat.worker.as_ref().map(ToString::to_string) })
