@@ -1,7 +1,6 @@
 """The same computation in a bare loop of one process, and what an engine adds to it."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -9,12 +8,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnx
 from benchmarks.load import Closed
-from benchmarks.measuring import Plan, Sample, Target, measure
+from benchmarks.measuring import OURS, Plan, Sample, Target, measure
+from benchmarks.networks import write_cnn
 from benchmarks.peers.samovar import PEER, Samovar
 from benchmarks.work import PLATES, Work, street
-from onnx import TensorProto, helper, numpy_helper
 
 BATCH, SIDE, CHANNELS, BLOCKS = 8, 48, 32, 3
 BARE = "bare loop"
@@ -28,51 +26,16 @@ def cnn_inputs() -> np.ndarray:
 CNN = Work("cnn", cnn_inputs, lambda sent, got: got.shape == (len(sent), CHANNELS))
 
 
-def write_cnn(path: Path) -> None:
-    """Residual blocks of 3 x 3 convolutions as in ResNet (He et al., 2015), random weights, mean over the picture."""
-    rng = np.random.default_rng(1)
-    nodes, weights = [], []
-
-    def convolution(source: str, target: str, channels: int) -> None:
-        kernel = rng.standard_normal((CHANNELS, channels, 3, 3)).astype(np.float32) * np.sqrt(2 / 9 / channels)
-        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"{target}_kernel"))
-        nodes.append(helper.make_node("Conv", [source, f"{target}_kernel"], [target], pads=[1, 1, 1, 1]))
-
-    def relu(source: str, target: str) -> None:
-        nodes.append(helper.make_node("Relu", [source], [target]))
-
-    convolution("x", "stem", 3)
-    relu("stem", "block0")
-    for number in range(BLOCKS):
-        convolution(f"block{number}", f"first{number}", CHANNELS)
-        relu(f"first{number}", f"middle{number}")
-        convolution(f"middle{number}", f"second{number}", CHANNELS)
-        nodes.append(helper.make_node("Add", [f"second{number}", f"block{number}"], [f"sum{number}"]))
-        relu(f"sum{number}", f"block{number + 1}")
-    nodes.append(helper.make_node("GlobalAveragePool", [f"block{BLOCKS}"], ["pooled"]))
-    nodes.append(helper.make_node("Flatten", ["pooled"], ["output"]))
-    graph = helper.make_graph(
-        nodes,
-        "cnn",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", CHANNELS])],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
 def compare_cnn(plan: Plan) -> list[Sample]:
     """The engine with one and with two clients that send batches of 8; onnxruntime in a loop with the same batch."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cnn.onnx"
-        write_cnn(path)
+        write_cnn(path, CHANNELS, BLOCKS, SIDE)
         samples = [_loop("cnn", path, plan)]
         request = PEER.request(CNN, "binary", cnn_inputs())
         with Samovar(path).serve(CNN, "binary", Path(folder) / "engine") as running:
-            target = Target(running.url, request, running.process, len(os.sched_getaffinity(0)))
-            samples += [measure(target, Closed(count), plan, "samovar") for count in (1, 2)]
+            target = Target(running, request, "binary")
+            samples += [measure(target, Closed(count), plan, OURS) for count in (1, 2)]
     return samples
 
 
@@ -84,8 +47,8 @@ def compare_plates(plan: Plan) -> list[Sample]:
         samples = [_loop("plates", photo, plan)]
         with PEER.serve(PLATES, "upload", Path(folder) / "engine") as running:
             request = PEER.request(PLATES, "upload", PLATES.inputs())
-            target = Target(running.url, request, running.process, len(os.sched_getaffinity(0)))
-            samples.append(measure(target, Closed(1), plan, "samovar"))
+            target = Target(running, request, "upload")
+            samples.append(measure(target, Closed(1), plan, OURS))
     return samples
 
 

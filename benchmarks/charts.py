@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from benchmarks.measuring import START
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "samovar"  # the same figures give the same file
@@ -31,7 +32,7 @@ OTHER = "#aaaaaa"
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """One picture for a workload."""
-    rows = [row for row in results["rows"] if row["load"] != "start"]
+    rows = [row for row in results["rows"] if row["load"] != START]
     closed = [row for row in rows if not row["load"].endswith("/s")]
     opened = [row for row in rows if row["load"].endswith("/s")]
     parts = [part for part in (closed, opened) if part]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from benchmarks.measuring import Plan, Sample
+from benchmarks.measuring import OURS, Plan, Sample
 from benchmarks.peers.samovar import MODELS, Samovar
 from benchmarks.work import Work, blob
 
@@ -43,7 +43,7 @@ def measure(plan: Plan) -> list[Sample]:
         flags = ["-O3", "-fno-builtin", "-shared", "-fPIC", "-fno-tree-loop-distribute-patterns"]
         subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", library, source], check=True)
         counts = {way: _count(library, Path(folder) / way, *what) for way, what in ways.items()}
-    return [Sample(f"16 MiB {way}", "samovar", {"copies": copies}) for way, copies in counts.items()]
+    return [Sample(f"16 MiB {way}", OURS, {"copies": copies}) for way, copies in counts.items()]
 
 
 def _count(library: Path, folder: Path, work: Callable[[int], Work], target: Path) -> float:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measuring import Plan, Sample
+from benchmarks.measuring import OURS, Plan, Sample
 from benchmarks.peers.samovar import PEER
 from benchmarks.work import ECHO, SHOP
 
@@ -25,7 +25,7 @@ def measure(plan: Plan) -> list[Sample]:
         figures["all_rss_mib"] = running.idle_rss_mib
     with tempfile.TemporaryDirectory() as folder, PEER.serve(SHOP, "json", Path(folder)) as running:
         figures["start_service_s"] = running.start_s
-    return [Sample("one model", "samovar", figures)]
+    return [Sample("one model", OURS, figures)]
 
 
 def _import_s() -> float:

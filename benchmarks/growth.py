@@ -1,7 +1,6 @@
 """What grows, and how fast, with models, connections, instances and requests in flight."""
 
 import contextlib
-import os
 import resource
 import socket
 import tempfile
@@ -10,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import onnx
 from benchmarks.load import Closed, Load, Streams
-from benchmarks.measuring import Plan, Sample, Target, measure
+from benchmarks.measuring import OURS, Plan, Sample, Target, measure
+from benchmarks.networks import write_identity
 from benchmarks.peers.base import Running, resident_mib, tree
 from benchmarks.peers.oip import request as oip_request
 from benchmarks.peers.samovar import MODELS, PEER, Samovar, decorated
 from benchmarks.work import ECHO, STEADY, Work
-from onnx import TensorProto, helper
 
 COUNTS = (1, 10, 100, 1000)
 CONNECTIONS = (0, 1_000, 10_000)
@@ -34,14 +32,16 @@ def models(plan: Plan) -> list[Sample]:
         with tempfile.TemporaryDirectory() as folder:
             repository = Path(folder) / "models"
             for number in range(count):
-                _write_model(repository / f"model{number:04}")
+                path = repository / f"model{number:04}" / "model.onnx"
+                path.parent.mkdir(parents=True)
+                write_identity(path)
             peer = Samovar(repository, "--default-worker", "shared")
             peer.start_timeout_s = 300.0
             with peer.serve(FIRST, "json", Path(folder) / "engine") as running:
                 _wait_for_all(running, count)
                 last = oip_request(f"model{count - 1:04}", "json", ECHO.inputs())
-                target = Target(running.url, last, running.process, _cpus())
-                found = measure(target, Closed(1), plan, "samovar")
+                target = Target(running, last, "json")
+                found = measure(target, Closed(1), plan, OURS)
                 figures = {
                     "p50_ms": found.figures["p50_ms"],
                     "per_s": found.figures["per_s"],
@@ -49,28 +49,13 @@ def models(plan: Plan) -> list[Sample]:
                     "processes": len(tree(running.process)),
                     "start_s": running.start_s,
                 }
-                samples.append(Sample(f"{count:,} models", "samovar", figures))
+                samples.append(Sample(f"{count:,} models", OURS, figures))
     return samples
-
-
-def _write_model(folder: Path) -> None:
-    """An identity for FP32[batch, 16]."""
-    folder.mkdir(parents=True)
-    value = helper.make_tensor_value_info
-    shape: list[str | int | None] = ["batch", 16]
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["output"])],
-        folder.name,
-        [value("x", TensorProto.FLOAT, shape)],
-        [value("output", TensorProto.FLOAT, shape)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(folder / "model.onnx"))
 
 
 def _wait_for_all(running: Running, count: int) -> None:
     while True:
-        index = httpx.post(f"{running.url}/v2/repository/index", json={}, timeout=60).json()
+        index = httpx.post(f"{running.url('json')}/v2/repository/index", json={}, timeout=60).json()
         states = [model["state"] for model in index]
         if len(states) == count and set(states) == {"READY"}:
             return
@@ -84,8 +69,8 @@ def connections(plan: Plan) -> list[Sample]:
     samples = []
     request = PEER.request(ECHO, "json", ECHO.inputs())
     with tempfile.TemporaryDirectory() as folder, PEER.serve(ECHO, "json", Path(folder)) as running:
-        target = Target(running.url, request, running.process, _cpus())
-        measure(target, Closed(1), plan, "samovar")  # what the first requests allocate is not what connections cost
+        target = Target(running, request, "json")
+        measure(target, Closed(1), plan, OURS)  # what the first requests allocate is not what connections cost
         before = running.process.memory_info().rss
         with contextlib.ExitStack() as stack:
             opened = 0
@@ -93,14 +78,14 @@ def connections(plan: Plan) -> list[Sample]:
                 for _ in range(count - opened):
                     _open_idle(running, stack)
                 opened = count
-                found = measure(target, Closed(1), plan, "samovar")
+                found = measure(target, Closed(1), plan, OURS)
                 grown = running.process.memory_info().rss - before
                 figures = {
                     "p50_ms": found.figures["p50_ms"],
                     "engine_rss_mib": round(running.process.memory_info().rss / 2**20, 1),
                     "kib_per_connection": round(grown / 1024 / max(1, count), 2),
                 }
-                samples.append(Sample(f"{count:,} connections", "samovar", figures))
+                samples.append(Sample(f"{count:,} connections", OURS, figures))
     resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     return samples
 
@@ -120,10 +105,10 @@ def instances(plan: Plan) -> list[Sample]:
             options = {"workers": count, "max_batch_size": 8}
             with PEER.serve(STEADY, "json", Path(folder), options) as running:
                 request = PEER.request(STEADY, "json", STEADY.inputs())
-                target = Target(running.url, request, running.process, _cpus())
-                found = measure(target, Closed(128), plan, "samovar")
+                target = Target(running, request, "json")
+                found = measure(target, Closed(128), plan, OURS)
                 figures = {name: found.figures[name] for name in ("per_s", "p50_ms", "p99_ms", "rss_mib")}
-                samples.append(Sample(f"{count} instances", "samovar", figures))
+                samples.append(Sample(f"{count} instances", OURS, figures))
     return samples
 
 
@@ -134,18 +119,12 @@ def queue(plan: Plan) -> list[Sample]:
         echo = decorated(MODELS / "echo.py", Path(folder), {"max_queue_items": 20_000})
         peer = Samovar(echo, "--max-requests", "20000")
         with peer.serve(ECHO, "grpc", Path(folder) / "engine") as running:
-            target = Target(f"http://127.0.0.1:{running.ports.grpc}", request, running.process, _cpus())
+            target = Target(running, request, "grpc")
             return [_depth(target, load, plan) for load in DEPTHS]
 
 
 def _depth(target: Target, load: Load, plan: Plan) -> Sample:
     assert isinstance(load, Streams)
-    found = measure(target, load, replace(plan, seconds=max(1, plan.seconds)), "samovar")  # 10,000 take their time
+    found = measure(target, load, replace(plan, seconds=max(1, plan.seconds)), OURS)  # 10,000 take their time
     names = ("per_s", "p50_ms", "p99_ms", "errors", "rss_mib")
-    return Sample(
-        f"{load.connections * load.streams:,} in flight", "samovar", {name: found.figures[name] for name in names}
-    )
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
+    return Sample(f"{load.connections * load.streams:,} in flight", OURS, {name: found.figures[name] for name in names})

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from benchmarks.measuring import Plan, Sample
+from benchmarks.measuring import OURS, Plan, Sample
 from benchmarks.peers.samovar import MODELS, Samovar
 from benchmarks.work import Work
 
@@ -23,12 +23,12 @@ def measure(plan: Plan) -> list[Sample]:
     with (
         tempfile.TemporaryDirectory() as folder,
         peer.serve(STEPPING, "json", Path(folder)) as running,
-        Client(running.url) as client,
+        Client(running.url("json")) as client,
     ):
         for label, size in SIZES.items():
             tensor = np.zeros(size // 4, np.float32)
             calls = max(3, round(10 * plan.seconds))
             found = [client.infer("stepping", {"x": tensor})["output"][0] for _ in range(WARM_UP + calls)]
             hop_us = statistics.median(found[WARM_UP:]) * 1e6
-            samples.append(Sample(label, "samovar", {"hop_us": round(float(hop_us), 1)}))
+            samples.append(Sample(label, OURS, {"hop_us": round(float(hop_us), 1)}))
     return samples

@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": cpus(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -33,6 +33,11 @@ def describe() -> dict[str, Any]:
 
 
 TOOLS = {"nginx": ["nginx", "-v"], "wrk": ["wrk", "-v"], "h2load": ["h2load", "--version"]}
+
+
+def cpus() -> int:
+    """Processors that may be used."""
+    return len(os.sched_getaffinity(0))
 
 
 def _first_line(command: list[str]) -> str:

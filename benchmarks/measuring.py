@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import psutil
 from benchmarks.load import Load
-from benchmarks.machine import Clock
-from benchmarks.peers.base import resident_mib
+from benchmarks.machine import Clock, cpus
+from benchmarks.peers.base import Running, resident_mib
 from benchmarks.work import Request
 
 # Of all processor time while a load ran. A quiet machine shows 0 to 3 %: interrupts, and the kernel's own threads.
 DISTURBED = 0.08
 ATTEMPTS = 3
+OURS = "samovar"
+# In place of a load: how a peer started.
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Target:
-    """What is sent where, and whose processes answer."""
+    """What is sent to whom, in which form."""
 
-    url: str
+    running: Running
     request: Request
-    process: psutil.Process
-    cpus: int
+    form: str
 
 
 def measure(target: Target, load: Load, plan: Plan, peer: str) -> Sample:
     """Warm up, measure; again, up to three times, while foreign processes disturb."""
     if plan.warm_up_s:
-        load.run(target.url, target.request, plan.warm_up_s)
+        load.run(target.running.url(target.form), target.request, plan.warm_up_s)
     found = [_once(target, load, plan.seconds)]
     while found[-1]["foreign_share"] > DISTURBED and len(found) < ATTEMPTS:
         found.append(_once(target, load, plan.seconds))
@@ -60,8 +61,8 @@ def measure(target: Target, load: Load, plan: Plan, peer: str) -> Sample:
 
 
 def _once(target: Target, load: Load, seconds: float) -> dict[str, float]:
-    clock = Clock(target.process)
-    found = load.run(target.url, target.request, seconds)
+    clock = Clock(target.running.process)
+    found = load.run(target.running.url(target.form), target.request, seconds)
     used = clock.used()
     return {
         "per_s": round(found.requests / found.seconds, 2),
@@ -73,8 +74,8 @@ def _once(target: Target, load: Load, seconds: float) -> dict[str, float]:
         "gb_per_s": round(found.requests / found.seconds * len(target.request.body) / 1e9, 4),
         "cpu_s_per_1000": round(used.server / max(1, found.requests) * 1000, 4),
         "generator_cores": round(used.generator / used.wall, 3),
-        "foreign_share": round(used.foreign / (used.wall * target.cpus), 4),
-        "rss_mib": resident_mib(target.process),
+        "foreign_share": round(used.foreign / (used.wall * cpus()), 4),
+        "rss_mib": resident_mib(target.running.process),
     }
 
 

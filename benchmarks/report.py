@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import charts, margins
+from benchmarks.measuring import START
 
 ROOT = Path(__file__).parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "performance.md"
@@ -35,7 +36,6 @@ COLUMNS = (
     ("idle_rss_mib", "idle RSS MiB", ",.0f"),
     ("all_rss_mib", "all RSS MiB", ",.0f"),
 )
-STARTS = "start"
 Results = dict[str, Any]
 
 
@@ -90,8 +90,8 @@ def _section(results: Results) -> str:
 
 def _rows(results: Results) -> list[list[str]]:
     """The table of a workload, its head first. Columns that no row has are left out."""
-    rows = [row for row in results["rows"] if row["load"] != STARTS]
-    starts = {row["peer"]: row for row in results["rows"] if row["load"] == STARTS}
+    rows = [row for row in results["rows"] if row["load"] != START]
+    starts = {row["peer"]: row for row in results["rows"] if row["load"] == START}
     names = {name for row in rows for name in row["median"]} - _dull(rows)
     columns = [column for column in COLUMNS if column[0] in names]
     table = [["load", "peer", *(head for _, head, _ in columns), *(["start s", "idle RSS MiB"] if starts else [])]]

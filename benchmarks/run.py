@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import load, machine, report
-from benchmarks.measuring import Plan, Sample, summarise
-from benchmarks.workloads import OURS, WORKLOADS, Workload, peer
+from benchmarks.measuring import OURS, Plan, Sample, summarise
+from benchmarks.workloads import WORKLOADS, Workload, peer
 
 HERE = Path(__file__).parent
 LOCAL = HERE / "results" / "local"
@@ -103,11 +103,12 @@ def progress(plan: Plan) -> dict[tuple[str, str], list[Sample]]:
     """What has been measured of this state of the code by this plan, by workload and unit."""
     if not PROGRESS.exists():
         return {}
+    key = _key(plan)
     entries = [json.loads(line) for line in PROGRESS.read_text().splitlines()]
     return {
         (entry["workload"], entry["unit"]): [Sample(**sample) for sample in entry["samples"]]
         for entry in entries
-        if entry["key"] == _key(plan)
+        if entry["key"] == key
     }
 
 

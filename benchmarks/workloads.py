@@ -1,7 +1,6 @@
 """Everything that is measured, cut into units: a run that was interrupted goes on after the last one."""
 
 import importlib
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from typing import Any, Protocol
 
 from benchmarks import bare, copies, footprint, growth, hops
 from benchmarks.load import Closed, Load, Open, Streams
-from benchmarks.measuring import Plan, Sample, Target, measure
-from benchmarks.peers.base import Peer, Running
+from benchmarks.measuring import OURS, START, Plan, Sample, Target, measure
+from benchmarks.peers.base import Peer
 from benchmarks.work import ECHO, IMAGE, PLATES, SHOP, STEADY, Work, blob
 
-OURS = "samovar"
 ENGINES = (OURS, "triton", "mosec", "litserve", "bentoml", "ray_serve", "torchserve")
 MODULES = {"ray_serve": "ray"}
 # Seconds that a peer takes to start and to end; for the estimate.
@@ -85,16 +83,19 @@ class Comparison:
         variants = [one for name in chosen for one in (name, *(f"{name}#{n}" for n in range(len(by_hand[name]))))]
         return [f"{turn}:{name}" for turn in range(plan.rounds) for name in (variants if turn % 2 else variants[::-1])]
 
+    def form_of(self, name: str) -> str:
+        """In which form a peer takes the work."""
+        return self.form if isinstance(self.form, str) else self.form.get(name, self.form[""])
+
     def run(self, unit: str, plan: Plan) -> list[Sample]:
         """One peer in one round."""
-        variant = unit.split(":", 1)[1]
-        name, _, number = variant.partition("#")
+        name, number = _variant(unit)
         tuning = self.tunings[name][int(number)] if number else {}
         label = f"{name} ({', '.join(f'{key}={value}' for key, value in tuning.items())})" if tuning else name
-        one, form = peer(name), self.form if isinstance(self.form, str) else self.form.get(name, self.form[""])
+        one, form = peer(name), self.form_of(name)
         request = one.request(self.work, form, self.work.inputs())
         with tempfile.TemporaryDirectory() as folder, one.serve(self.work, form, Path(folder), tuning) as running:
-            target = Target(url(running, form), request, running.process, len(os.sched_getaffinity(0)))
+            target = Target(running, request, form)
             loads = self.tuned_loads if number else self.loads
             samples = [measure(target, load, plan, label) for load in loads]
             if not one.ask(running, self.work, form):
@@ -103,18 +104,19 @@ class Comparison:
         if failed:
             raise SystemExit(f"{failed[0].figures['errors']} requests of {self.name} failed under {failed[0].load}")
         started = {"start_s": running.start_s, "idle_rss_mib": running.idle_rss_mib}
-        return [*samples, *([] if number else [Sample("start", label, started)])]
+        return [*samples, *([] if number else [Sample(START, label, started)])]
 
     def seconds(self, unit: str, plan: Plan) -> float:
         """The loads and the start."""
-        name, _, number = unit.split(":", 1)[1].partition("#")
+        name, number = _variant(unit)
         loads = self.tuned_loads if number else self.loads
         return STARTS.get(name, DEFAULT_START) + len(loads) * (max(1, plan.seconds) + plan.warm_up_s + 0.3)
 
 
-def url(running: Running, form: str) -> str:
-    """Where requests of this form go."""
-    return f"http://127.0.0.1:{running.ports.grpc}" if form == "grpc" else running.url
+def _variant(unit: str) -> tuple[str, str]:
+    """The peer of a unit, and the number of its settings by hand; "" for its defaults."""
+    name, _, number = unit.split(":", 1)[1].partition("#")
+    return name, number
 
 
 @dataclass(frozen=True)

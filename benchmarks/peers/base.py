@@ -46,10 +46,9 @@ class Running:
     """Of all its processes, after the first answer."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def url(self) -> str:
-        """Of its HTTP port."""
-        return f"http://127.0.0.1:{self.ports.http}"
+    def url(self, form: str) -> str:
+        """Where requests of this form go."""
+        return f"http://127.0.0.1:{self.ports.grpc if form == 'grpc' else self.ports.http}"
 
 
 class Peer(ABC):
@@ -151,8 +150,7 @@ class Peer(ABC):
 
     def exchange(self, running: Running, form: str, request: Request) -> Answer | None:
         """Send one request; None if it was refused. Raises httpx.TransportError."""
-        del form
-        got = httpx.post(running.url + request.path, content=request.body, headers=request.headers, timeout=60)
+        got = httpx.post(running.url(form) + request.path, content=request.body, headers=request.headers, timeout=60)
         return Answer(got.content, got.headers) if got.status_code == 200 else None
 
     def _wait(self, running: Running, work: Work, form: str) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from benchmarks import charts, machine, margins, report, run
-from benchmarks.measuring import Plan, Sample, summarise
+from benchmarks.measuring import OURS, Plan, Sample, summarise
 from benchmarks.peers import nginx, oip
 from benchmarks.peers.samovar import MODELS, decorated
 from benchmarks.work import ECHO, IMAGE, Answer
-from benchmarks.workloads import OURS, WORKLOADS, Comparison, Own, peer
+from benchmarks.workloads import WORKLOADS, Comparison, Own, peer
 
 PLAN = Plan(rounds=2, seconds=1, warm_up_s=0)
 
@@ -139,8 +139,7 @@ def test_every_peer_does_the_work_that_it_is_asked_for() -> None:
     for workload in WORKLOADS:
         if isinstance(workload, Comparison):
             for name in workload.peers:
-                form = workload.form if isinstance(workload.form, str) else workload.form.get(name, workload.form[""])
-                assert form in peer(name).works[workload.work.name], (workload.name, name)
+                assert workload.form_of(name) in peer(name).works[workload.work.name], (workload.name, name)
 
 
 @pytest.mark.parametrize("form", ["json", "binary", "grpc"])
