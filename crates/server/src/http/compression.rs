@@ -12,9 +12,13 @@ pub(super) const MIN_BYTES: usize = 1 << 10;
 
 /// `body` as the client wants it most; `None` to send it as it is.
 pub(super) async fn compress(headers: &HeaderMap, body: &[u8]) -> Option<(Coding, Bytes)> {
-    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let coding = preferred(values)?;
+    let coding = wanted(headers)?;
     Some((coding, deflate(coding, body).await?))
+}
+
+/// The coding that the client wants most; `None` if it wants bodies as they are.
+pub(super) fn wanted(headers: &HeaderMap) -> Option<Coding> {
+    preferred(headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()))
 }
 
 /// The coding with the highest weight, gzip among equals; none if the client wants the bytes as they are at least as

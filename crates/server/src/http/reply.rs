@@ -115,11 +115,11 @@ impl Reply {
 
     /// The same answer, its body as a client with these headers wants it most.
     pub(super) async fn compressed(mut self, headers: &HeaderMap) -> Self {
-        if !self.tensors.is_empty() {
-            let tensors = std::mem::take(&mut self.tensors).concat();
-            self.body = [&*self.body, &tensors].concat().into();
+        self.varies = self.length() >= compression::MIN_BYTES;
+        if !self.tensors.is_empty() && compression::wanted(headers).is_some() {
+            self.tensors.insert(0, std::mem::take(&mut self.body));
+            self.body = std::mem::take(&mut self.tensors).concat().into();
         }
-        self.varies = self.body.len() >= compression::MIN_BYTES;
         if self.varies
             && let Some((coding, body)) = compression::compress(headers, &self.body).await
         {
