@@ -25,17 +25,21 @@ use super::inline::InlineTransport;
 use super::line::Line;
 use super::outbox::Outbox;
 use super::proto;
+use super::ring::Consumer;
 use super::shm::ShmTransport;
 use super::socket::{self, Outgoing};
 use super::transport::{Fetched, Gather, Message, OutCall, Signature, Transport, decode, tensor_limit};
-use super::{FEATURE_SHM, FORMAT_VERSION};
-use crate::clock::Nanos;
+use super::{FEATURE_SHM, FORMAT_VERSION, LOOKOUT};
+use crate::clock::{Nanos, now};
 use crate::config::TransportKind;
 use crate::request::{Piece, ResponseHead};
 use crate::tensor::Tensor;
 
 /// How long the socket of a dead worker is read on.
 const LAST_WORDS: Duration = Duration::from_millis(20);
+/// A turn of the runtime that took less than this had nothing to do: the processor goes to whoever wants it. With a yield
+/// after every turn, one connection got 17,149 answers a second, and 23,568 so.
+const IDLE_TURN: Nanos = 2_000;
 
 /// Number of the instance of a worker that holds no other; those of a shared worker count from 1.
 pub const OWN: u32 = 0;
@@ -138,7 +142,7 @@ impl Drop for Errand {
 #[derive(Debug)]
 pub struct Inbound {
     socket: OwnedReadHalf,
-    ring: Option<(super::ring::Consumer, AsyncFd<OwnedFd>)>,
+    ring: Option<(Consumer, AsyncFd<OwnedFd>)>,
 }
 
 impl Link {
@@ -362,20 +366,26 @@ impl Link {
         outcome
     }
 
-    async fn read_ring(&self, ring: Option<&mut (super::ring::Consumer, AsyncFd<OwnedFd>)>) -> Result<(), BadFrame> {
+    async fn read_ring(&self, ring: Option<&mut (Consumer, AsyncFd<OwnedFd>)>) -> Result<(), BadFrame> {
         let Some((consumer, answers)) = ring else { return std::future::pending().await };
+        let mut expects_soon = false;
         loop {
-            if self.drain_ring(consumer)? || !consumer.prepare_sleep() {
+            if self.drain_ring(consumer)? {
                 continue;
             }
-            let Ok(mut ready) = answers.readable().await else { return Ok(()) };
-            let _ = rustix::io::read(ready.get_inner(), &mut [0_u8; 8]);
-            ready.clear_ready();
+            let began = now();
+            let has_news = expects_soon && look_out(consumer, began + LOOKOUT).await;
+            if !has_news && consumer.prepare_sleep() {
+                let Ok(mut ready) = answers.readable().await else { return Ok(()) };
+                let _ = rustix::io::read(ready.get_inner(), &mut [0_u8; 8]);
+                ready.clear_ready();
+            }
+            expects_soon = now() - began < LOOKOUT;
         }
     }
 
     /// Handle everything in the ring; true if there was anything.
-    fn drain_ring(&self, consumer: &mut super::ring::Consumer) -> Result<bool, BadFrame> {
+    fn drain_ring(&self, consumer: &mut Consumer) -> Result<bool, BadFrame> {
         let mut any = false;
         while let Some(entry) = consumer.pop()? {
             consumer.acknowledge();
@@ -526,6 +536,23 @@ fn step(number: u64, message: proto::Call, inputs: Vec<Tensor>) -> Result<StepFr
 /// The worker died before it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerGone;
+
+/// Look at the ring until there is something in it, at most until then, whenever the runtime has done what else there is.
+async fn look_out(consumer: &Consumer, until: Nanos) -> bool {
+    let mut before = now();
+    while before < until {
+        tokio::task::yield_now().await;
+        if consumer.has_unread() {
+            return true;
+        }
+        let after = now();
+        if after - before < IDLE_TURN {
+            std::thread::yield_now();
+        }
+        before = after;
+    }
+    false
+}
 
 fn hello(features: u64, control_size: u64, descriptors: Vec<OwnedFd>) -> Outgoing {
     let message = proto::Hello { version: FORMAT_VERSION, features, pid: std::process::id(), control_size };

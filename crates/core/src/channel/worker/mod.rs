@@ -33,15 +33,12 @@ use super::segments::{Mapping, open};
 use super::shm::wake;
 use super::socket::{self, Outgoing};
 use super::transport::{Signature, decode};
-use super::{FEATURE_SHM, FORMAT_VERSION, proto};
+use super::{FEATURE_SHM, FORMAT_VERSION, LOOKOUT, proto};
 use crate::clock::{Nanos, now};
 use crate::tensor::Datatype;
 
 /// Inputs kept beyond their call: past this much the next calls get copies, so that keepers cannot starve the channel.
 const MAX_HELD_BYTES: u64 = 256 << 20;
-/// How long a worker whose last call came within this time looks at its ring before it sleeps: waking it costs a client
-/// that asks again at once more than half of its wait. Who asks later than that costs nothing.
-const LOOKOUT: Nanos = 200_000;
 /// A range as large as this is given back at once; the news of a smaller one waits for the next frame.
 const URGENT_RELEASE_BYTES: u64 = 1 << 20;
 
