@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::data_plane::DataPlane;
 use crate::listeners::{self, Addresses, Listeners, StartError};
-use crate::log;
+use crate::{log, memory};
 
 /// Longest time for importing and describing a user's file.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
@@ -66,6 +66,7 @@ struct Describers {
 impl Engine {
     /// Start the threads, bind the doors, begin to start workers.
     pub fn start(config: EngineConfig) -> Result<Arc<Self>, StartError> {
+        memory::keep_freed();
         let log = log::init(config.log_format);
         let listeners = Listeners::bind(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

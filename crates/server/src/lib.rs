@@ -20,4 +20,5 @@ mod http;
 mod inflate;
 pub mod listeners;
 pub mod log;
+mod memory;
 pub mod proto;
