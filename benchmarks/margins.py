@@ -7,11 +7,12 @@ from typing import Any
 from benchmarks.measuring import OURS
 
 BEST = "the best of all"
+UNBATCHED = f"{OURS} (max_batch_size=1)"
 
 
 @dataclass(frozen=True)
 class Margin:
-    """A figure of ours, alone or divided by that of a peer, against its gate and its goal."""
+    """A figure of ours, alone or beside that of a peer, against its gate and its goal."""
 
     workload: str
     load: str
@@ -22,7 +23,8 @@ class Margin:
     is_less_better: bool = False
     base_load: str = ""
     """Instead of a peer: our own figure under this load."""
-    title: str = ""
+    is_difference: bool = False
+    """From the other figure; else it is divided by that."""
 
     def value(self, results: Mapping[str, Any]) -> float | None:
         """From the results of its workload; None if they do not have it."""
@@ -34,7 +36,9 @@ class Margin:
             if self.peer == BEST
             else self._figure(results, self.peer or OURS, self.base_load or self.load)
         )
-        return ours / base if base else None
+        if not base:
+            return None
+        return ours - base if self.is_difference else ours / base
 
     def _figure(self, results: Mapping[str, Any], peer: str, load: str) -> float | None:
         for row in results["rows"]:
@@ -76,8 +80,10 @@ MARGINS: tuple[Margin, ...] = (
     Margin("copies", "16 MiB out", "copies", 1.0, 1.0, is_less_better=True),
     Margin("batching", "c=64", "per_s", 0.9, 0.98, BEST),
     Margin("batching", "c=128", "per_s", 0.9, 0.98, BEST),
+    Margin("batching", "c=1", "p50_ms", 0.2, 0.1, UNBATCHED, is_less_better=True, is_difference=True),
     Margin("cnn", "c=1", "per_s", 0.95, 0.98, "bare loop"),
     Margin("plates-bare", "c=1", "per_s", 0.95, 0.98, "bare loop"),
+    Margin("plates", "c=8", "per_s", 1.0, 1.0, BEST),
     Margin("service", "c=1", "per_s", 1.1, 1.4, "uvicorn"),
     Margin("service", "c=32", "per_s", 1.1, 1.4, "uvicorn"),
     Margin("hops", "1 MiB", "hop_us", 200.0, 80.0, is_less_better=True),

@@ -99,11 +99,7 @@ def _rows(results: Results) -> list[list[str]]:
         cells = [row["load"], row["peer"]]
         for name, _, form in columns:
             value = row["median"].get(name)
-            spread = (
-                f" ({row['least'][name]:,.0f}-{row['greatest'][name]:,.0f})"
-                if name == "per_s" and row["rounds"] > 1
-                else ""
-            )
+            spread = _spread(row) if name == "per_s" else ""
             cells.append("" if value is None else format(value, form) + spread)
         if starts:
             start = starts.get(row["peer"], {"median": {}})["median"]
@@ -143,7 +139,7 @@ def margin_rows(found: Iterable[Results]) -> list[list[str]]:
         if results is None or value is None:
             continue
         sign = "<=" if margin.is_less_better else ">="
-        against = margin.peer or margin.base_load or "-"
+        against = f"{'less ' if margin.is_difference else ''}{margin.peer or margin.base_load or '-'}"
         figure = next(head for name, head, _ in COLUMNS if name == margin.figure)
         bounds = [f"{sign} {bound:g}" for bound in (margin.gate, margin.goal)]
         command = f"`{results['command']}`"

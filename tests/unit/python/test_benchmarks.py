@@ -58,6 +58,13 @@ def test_a_margin_against_the_best_sees_settings_by_hand_of_everybody() -> None:
     assert margin.value(found) == 0.75
 
 
+def test_a_margin_may_be_a_difference() -> None:
+    found = results("batching", samples(OURS, [100]), samples(margins.UNBATCHED, [125]))
+    margin = next(margin for margin in margins.of("batching") if margin.is_difference)
+    assert margin.value(found) == pytest.approx(2.0)
+    assert report.margin_rows([found])[1][3] == f"less {margins.UNBATCHED}"
+
+
 def test_a_margin_without_its_figures_is_left_out() -> None:
     found = results("echo-json", samples(OURS, [400]))
     assert len(report.margin_rows([found])) == 1
@@ -68,7 +75,7 @@ def test_every_margin_names_a_workload_that_has_its_peer_and_load() -> None:
     for margin in margins.MARGINS:
         workload = workloads[margin.workload]
         if isinstance(workload, Comparison):
-            assert margin.peer in ("", margins.BEST, *workload.peers)
+            assert margin.peer in ("", margins.BEST, margins.UNBATCHED, *workload.peers)
             assert margin.load in {load.label for load in workload.loads}
 
 
