@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
+import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from samovar.errors import is_ours
 
@@ -14,6 +15,7 @@ __all__ = ["Watchdog"]
 LIMIT_S = 1.0
 _LOOK_S = 0.25
 _SHOWN_FRAMES = 2
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Watchdog:
@@ -54,12 +56,20 @@ class Watchdog:
 def _told(seconds: float, thread: int) -> str:
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - the one way to see another thread
     stack = traceback.extract_stack(frame) if frame is not None else []
-    users = [place for place in stack if not (is_ours(place.filename) or "/asyncio/" in place.filename)][
-        -_SHOWN_FRAMES:
-    ]
-    places = " <- ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in reversed(users))
+    places = " <- ".join(f"{place.filename}:{place.lineno} in {place.name}" for place in _shown(stack))
     return (
         f"warning: the event loop has been blocked for {seconds:.1f} s, and every request of this worker with it, by "
         f"{places or 'unknown code'}; await something else there, use asyncio.to_thread, or write def instead of "
         "async def"
     )
+
+
+def _shown(stack: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The innermost frames of the user's own code, the innermost first; of libraries where there are no others."""
+    others = [place for place in stack if not (is_ours(place.filename) or _is_machinery(place.filename))]
+    own = [place for place in others if not place.filename.startswith(_LIBRARIES)]
+    return (own or others)[: -_SHOWN_FRAMES - 1 : -1]
+
+
+def _is_machinery(filename: str) -> bool:
+    return "/asyncio/" in filename or filename.startswith("<frozen ")
