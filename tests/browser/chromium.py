@@ -55,10 +55,10 @@ class Page:
         assert "exceptionDetails" not in found, f"{expression}: {found['exceptionDetails']}"
         return found["result"].get("value")
 
-    def wait_for(self, condition: str) -> None:
-        """Return when a JavaScript expression has become true."""
-        look = f"const look = () => ({condition}) ? done() : setTimeout(look, 10); look()"
-        self.evaluate(f"new Promise(done => {{ {look} }})")
+    def wait_for(self, expression: str) -> Any:
+        """The value of a JavaScript expression as soon as it is true; what is looked at later may be drawn anew."""
+        look = f"const look = () => {{ const it = {expression}; it ? done(it) : setTimeout(look, 10) }}; look()"
+        return self.evaluate(f"new Promise(done => {{ {look} }})")
 
     def open(self, address: str) -> None:
         """Go there and return when everything that the page names has come; what an earlier page told is forgotten."""
@@ -74,12 +74,12 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click at an element as soon as it is there."""
-        self.wait_for(f"document.querySelector({selector!r})")
-        self.evaluate(f"document.querySelector({selector!r}).click()")
+        found = f"document.querySelector({selector!r})"
+        self.wait_for(f"{found} && ({found}.click(), true)")
 
     def choose(self, selector: str, file: Path) -> None:
         """Put a file into an input."""
-        self.wait_for(f"document.querySelector({selector!r})")
+        self.wait_for(f"document.querySelector({selector!r}) !== null")
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
