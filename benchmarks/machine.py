@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,12 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
+@cache
 def commit() -> str | None:
     """The commit, marked where what is measured differs from it; None outside of a repository.
 
-    The mark is a short hash of the difference, so that figures of two states are never taken for those of one.
+    The mark is a short hash of the difference, so that figures of two states are never taken for those of one. It is
+    that of the start: what is edited during a run is not measured by it.
     """
     head = _git("rev-parse", "--short=10", "HEAD").strip()
     difference = _git("diff", "HEAD", "--", *MEASURED)

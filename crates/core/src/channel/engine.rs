@@ -23,13 +23,14 @@ use super::frame::{
 use super::inflow::{Inflows, News};
 use super::inline::InlineTransport;
 use super::line::Line;
+use super::lookout::lookout;
 use super::outbox::Outbox;
 use super::proto;
 use super::ring::Consumer;
 use super::shm::ShmTransport;
 use super::socket::{self, Outgoing};
 use super::transport::{Fetched, Gather, Message, OutCall, Signature, Transport, decode, tensor_limit};
-use super::{FEATURE_SHM, FORMAT_VERSION, LOOKOUT};
+use super::{FEATURE_SHM, FORMAT_VERSION};
 use crate::clock::{Nanos, now};
 use crate::config::TransportKind;
 use crate::request::{Piece, ResponseHead};
@@ -374,13 +375,13 @@ impl Link {
                 continue;
             }
             let began = now();
-            let has_news = expects_soon && look_out(consumer, began + LOOKOUT).await;
+            let has_news = expects_soon && look_out(consumer, began + lookout()).await;
             if !has_news && consumer.prepare_sleep() {
                 let Ok(mut ready) = answers.readable().await else { return Ok(()) };
                 let _ = rustix::io::read(ready.get_inner(), &mut [0_u8; 8]);
                 ready.clear_ready();
             }
-            expects_soon = now() - began < LOOKOUT;
+            expects_soon = now() - began < lookout();
         }
     }
 

@@ -11,6 +11,7 @@ pub mod fuzzing;
 mod inflow;
 pub mod inline;
 mod line;
+mod lookout;
 pub mod outbox;
 pub mod ring;
 pub mod segments;
@@ -19,8 +20,6 @@ pub mod socket;
 pub mod stream;
 pub mod transport;
 pub mod worker;
-
-use crate::clock::Nanos;
 
 /// The messages of `proto/channel.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
@@ -34,9 +33,6 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const FEATURE_SHM: u64 = 1;
 /// An idle channel keeps at most this much memory for requests, and as much for answers.
 const RETAINED_BYTES: u64 = 64 << 20;
-/// How long an end that was last woken within this time looks at its ring before it sleeps: waking both costs a client
-/// that asks again at once three quarters of its wait. Who asks later than that costs nothing.
-const LOOKOUT: Nanos = 200_000;
 /// Alignment of metadata and tensors in a segment: a cache line, and enough for any SIMD load.
 pub const ALIGNMENT: u64 = 64;
 

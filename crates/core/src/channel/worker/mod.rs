@@ -28,12 +28,13 @@ pub use self::streams::{CallState, Step, StepNews};
 use self::thread::{end_process_group, wake_at_end_of};
 use super::arena::Arena;
 use super::frame::{BadFrame, Descriptor, Kind};
+use super::lookout::lookout;
 use super::ring::{Consumer, Direction, Producer};
 use super::segments::{Mapping, open};
 use super::shm::wake;
 use super::socket::{self, Outgoing};
 use super::transport::{Signature, decode};
-use super::{FEATURE_SHM, FORMAT_VERSION, LOOKOUT, proto};
+use super::{FEATURE_SHM, FORMAT_VERSION, proto};
 use crate::clock::{Nanos, now};
 use crate::tensor::Datatype;
 
@@ -276,13 +277,13 @@ impl WorkerEnd {
         let expects_soon = self.expects_soon.load(Ordering::Relaxed);
         loop {
             if let Some(incoming) = self.take()? {
-                self.expects_soon.store(now() - began < LOOKOUT, Ordering::Relaxed);
+                self.expects_soon.store(now() - began < lookout(), Ordering::Relaxed);
                 return Ok(Some(incoming));
             }
             if self.has_ended() {
                 return Ok(None);
             }
-            if !(expects_soon && !self.is_relayed() && self.look_out(began + LOOKOUT)) {
+            if !(expects_soon && !self.is_relayed() && self.look_out(began + lookout())) {
                 self.await_work();
             }
         }

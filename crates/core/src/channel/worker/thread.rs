@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::{Incoming, Input, LOOKOUT, WorkerEnd};
+use super::{Incoming, Input, WorkerEnd};
 use crate::channel::frame::{Descriptor, Kind, Reference};
+use crate::channel::lookout::lookout;
 use crate::channel::proto;
 use crate::channel::segments::open;
 use crate::channel::shm::wake;
@@ -44,7 +45,7 @@ impl WorkerEnd {
         }
         if self.relay()? {
             let before = std::mem::replace(last_news, now());
-            if *last_news - before < LOOKOUT && self.look_out(*last_news + LOOKOUT) && !self.has_frame() {
+            if *last_news - before < lookout() && self.look_out(*last_news + lookout()) && !self.has_frame() {
                 return Ok(());
             }
         }
