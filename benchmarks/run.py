@@ -7,6 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def _write(folder: Path, workload: Workload, plan: Plan, samples: list[Sample], 
         "workload": workload.name,
         "title": workload.title,
         "command": f"make bench ONLY={workload.name}",
-        "plan": {"rounds": plan.rounds, "seconds": plan.seconds, "warm_up_s": plan.warm_up_s},
+        "plan": asdict(workload.fitted(plan)),
         "machine": machine.describe(),
         "versions": versions,
         "rows": summarise(samples),

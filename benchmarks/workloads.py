@@ -3,7 +3,7 @@
 import importlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,9 @@ class Workload(Protocol):
     def peers(self) -> Sequence[str]:
         """Who takes part, Samovar included."""
 
+    def fitted(self, plan: Plan) -> Plan:
+        """The plan as this workload follows it."""
+
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """What can be measured on its own, in order."""
 
@@ -75,6 +78,12 @@ class Comparison:
     tunings: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     """Settings by hand that a run of several rounds measures besides the defaults, under the loads of `tuned_loads`."""
     tuned_loads: tuple[Load, ...] = ()
+    longer: int = 1
+    """How many times as long as the plan says: of slow work too much is still under way when the time is over."""
+
+    def fitted(self, plan: Plan) -> Plan:
+        """Longer, if the work is slow."""
+        return replace(plan, seconds=plan.seconds * self.longer)
 
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """Rounds; the order of the peers turns with each."""
@@ -97,7 +106,7 @@ class Comparison:
         with tempfile.TemporaryDirectory() as folder, one.serve(self.work, form, Path(folder), tuning) as running:
             target = Target(running, request, form)
             loads = self.tuned_loads if number else self.loads
-            samples = [measure(target, load, plan, label) for load in loads]
+            samples = [measure(target, load, self.fitted(plan), label) for load in loads]
             if not one.ask(running, self.work, form):
                 raise SystemExit(f"{name} gives a wrong answer to {self.name} after the load")
         failed = [sample for sample in samples if sample.figures["errors"] and name == OURS]
@@ -110,7 +119,8 @@ class Comparison:
         """The loads and the start."""
         name, number = _variant(unit)
         loads = self.tuned_loads if number else self.loads
-        return STARTS.get(name, DEFAULT_START) + len(loads) * (max(1, plan.seconds) + plan.warm_up_s + 0.3)
+        each = max(1, self.fitted(plan).seconds) + plan.warm_up_s + 0.3
+        return STARTS.get(name, DEFAULT_START) + len(loads) * each
 
 
 def _variant(unit: str) -> tuple[str, str]:
@@ -130,6 +140,10 @@ class Own:
     """Beside the loads."""
     peers: tuple[str, ...] = (OURS,)
     once: bool = False
+
+    def fitted(self, plan: Plan) -> Plan:
+        """As it is."""
+        return plan
 
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """Rounds."""
@@ -214,6 +228,7 @@ WORKLOADS: tuple[Workload, ...] = (
         {"": "upload", "triton": "binary"},
         (Closed(1), Closed(8)),
         (OURS, "triton", "torchserve", "bentoml", "ray_serve"),
+        longer=5,
     ),
     Own("plates-bare", "number plates against the bare loop in Python, one client", bare.compare_plates, 12.0),
     Own("hops", "a step: model -> engine -> model, tensor there, 4 bytes back", hops.measure, 3.0),

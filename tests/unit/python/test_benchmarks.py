@@ -115,6 +115,12 @@ def test_a_chart_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
     assert b"triton" not in (tmp_path / "a.svg").read_bytes()[:200]
 
 
+def test_slow_work_is_measured_for_longer() -> None:
+    slow, quick = (next(one for one in WORKLOADS if one.name == name) for name in ("plates", "echo-json"))
+    assert (slow.fitted(PLAN), quick.fitted(PLAN)) == (Plan(rounds=2, seconds=5, warm_up_s=0), PLAN)
+    assert slow.seconds("0:triton", PLAN) > slow.seconds("0:triton", Plan(rounds=2, seconds=0.1, warm_up_s=0))
+
+
 def test_rounds_turn_the_order_of_the_peers() -> None:
     workload = next(one for one in WORKLOADS if one.name == "image-binary")
     assert workload.units(PLAN, [OURS, "triton"]) == ["0:triton", "0:samovar", "1:samovar", "1:triton"]
