@@ -1,6 +1,5 @@
 //! How long an end of a ring looks at it before it sleeps.
 
-use std::num::NonZero;
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
@@ -16,7 +15,7 @@ const LOOKOUT: Nanos = 200_000;
 pub(super) fn lookout() -> Nanos {
     static LASTS: LazyLock<Nanos> = LazyLock::new(|| {
         let processors = sched_getaffinity(None).map_or(1, |set| set.count() as usize);
-        let allowed = available_parallelism().map_or(1, NonZero::get);
+        let allowed = available_parallelism().map_or(1, usize::from);
         if pays(processors, allowed) { LOOKOUT } else { 0 }
     });
     *LASTS
