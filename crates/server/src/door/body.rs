@@ -1,6 +1,7 @@
 //! Reading a request's body within its limits.
 
 use std::future::{Future, poll_fn};
+use std::mem::take;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::inflate::{Coding, Inflater};
 /// A buffer starts no larger than this, whatever length the client announces. A picture as JSON is 3 MB; what is never
 /// written takes no memory.
 const MAX_FIRST_BUFFER: u64 = 4 << 20;
+/// Where a body may stay in parts, those of this length are not copied. Each may lie in a buffer of 400 KiB of its own.
+const MIN_PART: usize = 128 << 10;
 /// At most this much of a refused body is read to keep the connection.
 const MAX_DRAIN: usize = 64 << 10;
 
@@ -60,10 +63,7 @@ pub(crate) async fn read<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let announced = body.size_hint().exact();
-    if announced.is_some_and(|announced| announced > limits.max_bytes) {
-        return Err(limits.too_large(announced));
-    }
+    let announced = announced(body, limits)?;
     if let Some(coding) = coding {
         return inflate(body, Inflater::new(coding, limits.max_bytes), limits, grow).await;
     }
@@ -84,6 +84,44 @@ where
         whole.extend_from_slice(&part);
     }
     Ok(Bytes::from(whole))
+}
+
+/// Read all of `body`, which is not compressed, as [`read`] does, and leave long parts as they come.
+pub(crate) async fn read_parts<B>(
+    body: &mut B,
+    limits: &BodyLimits,
+    mut grow: impl FnMut(u64) -> Result<(), Error>,
+) -> Result<Vec<Bytes>, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    announced(body, limits)?;
+    let (mut pace, mut parts, mut short) = (Pace::new(), Vec::new(), Vec::new());
+    while let Some(part) = pace.next_part(body, limits, &mut grow).await? {
+        let is_long = part.len() >= MIN_PART;
+        if !is_long {
+            short.extend_from_slice(&part);
+        }
+        if !short.is_empty() && (is_long || short.len() >= MIN_PART) {
+            parts.push(Bytes::from(take(&mut short)));
+        }
+        if is_long {
+            parts.push(part);
+        }
+    }
+    if !short.is_empty() {
+        parts.push(Bytes::from(short));
+    }
+    Ok(parts)
+}
+
+/// The length that the client announces, if any; more than may be is refused before anything is read.
+fn announced<B: Body>(body: &B, limits: &BodyLimits) -> Result<Option<u64>, Error> {
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|announced| announced > limits.max_bytes) {
+        return Err(limits.too_large(announced));
+    }
+    Ok(announced)
 }
 
 /// Only what comes out takes room: the compressed parts go as they come.
@@ -287,6 +325,27 @@ mod tests {
             assert_eq!((&bytes[..], room), (&b"abcde"[..], 5));
             assert_eq!(read_parts(&mut Parts::new(None, parts), 4).await.unwrap_err(), Code::PayloadTooLarge);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_parts_stay_and_short_ones_are_joined() {
+        static LONG: [u8; MIN_PART] = [7; MIN_PART];
+        let parts: &[(u64, &'static [u8])] =
+            &[(0, b"ab"), (1, b"c"), (0, &LONG), (1, &LONG), (0, b"d"), (0, &LONG[1..])];
+        let total = 3 + 3 * MIN_PART as u64;
+        let read = async |max_bytes| {
+            let mut body = Parts::new(Some(total), parts);
+            read_parts_of(&mut body, max_bytes).await
+        };
+        let got = read(total).await.unwrap();
+        assert_eq!(got.iter().map(Bytes::len).collect::<Vec<_>>(), [3, MIN_PART, MIN_PART, MIN_PART]);
+        assert_eq!((got[1].as_ptr(), got[2].as_ptr()), (LONG.as_ptr(), LONG.as_ptr()));
+        assert_eq!(read(total - 1).await.unwrap_err(), Code::PayloadTooLarge);
+        assert_eq!(read_parts_of(&mut Parts::new(Some(0), &[]), 9).await.unwrap(), Vec::<Bytes>::new());
+    }
+
+    async fn read_parts_of(body: &mut Parts, max_bytes: u64) -> Result<Vec<Bytes>, Code> {
+        super::read_parts(body, &BodyLimits::new(max_bytes), |_| Ok(())).await.map_err(|error| error.code)
     }
 
     #[tokio::test(start_paused = true)]

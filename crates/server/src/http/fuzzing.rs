@@ -14,7 +14,9 @@ const LIMIT: u64 = 1_000;
 /// The bytes are a body of JSON alone.
 pub fn json_request(input: &[u8]) {
     let body = Bytes::copy_from_slice(input);
-    let Some(decoded) = read(&body, body.len()) else { return };
+    let decoded = read(&body, body.len());
+    check_in_parts(&body, decoded.as_ref());
+    let Some(decoded) = decoded else { return };
     check_beside_serde(&decoded, input);
     check_sent_again(&decoded);
 }
@@ -49,6 +51,19 @@ fn raw_request(input: &[u8]) {
             assert!(input.tensor.shape.len() == dims.len() && input.tensor.shape.iter().zip(&dims).all(fits));
         }
         Err(error) => check_error(&error),
+    }
+}
+
+/// Cut in three, the body says the same.
+fn check_in_parts(body: &Bytes, whole: Option<&Decoded>) {
+    let (first, second) = (body.len() / 3, body.len() * 2 / 3);
+    let parts = [body.slice(..first), body.slice(first..second), body.slice(second..)];
+    let mut decoded = Decoded::default();
+    let is_read = decoded.read_parts(&parts, LIMIT).is_ok();
+    assert_eq!(is_read, whole.is_some());
+    if let Some(whole) = whole {
+        let said = (&decoded.id, &decoded.inputs, &decoded.outputs);
+        assert_eq!(said, (&whole.id, &whole.inputs, &whole.outputs));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::body::Body;
 use samovar_core::clock::Nanos;
 use samovar_core::error::Error;
 use samovar_core::request::{InferRequest, InferResponse};
@@ -17,6 +18,7 @@ use crate::data_plane::{BodyPermit, DataPlane};
 use crate::door::body::{self, BodyLimits};
 use crate::door::call::Call;
 use crate::door::invalid;
+use crate::inflate::Coding;
 
 /// JSON of this length is read and written beside the threads that serve connections: at 1.5 bytes a nanosecond it would
 /// hold up others for 40 us and more, while the way there and back costs 10 to 20 us.
@@ -58,22 +60,7 @@ async fn prepare(
     let coding = call.head.check_content()?;
     let json_length = call.head.json_length()?;
     let options = Options { timeout: call.head.timeout()?, idempotent: call.head.idempotent()? };
-    let limits = BodyLimits::new(plane.config().max_body_bytes);
-    let bytes = body::read(call.body, coding, &limits, |bytes| permit.grow(bytes)).await?;
-    call.line.bytes_in = bytes.len() as u64;
-    let mut decoded = Decoded::default();
-    let read = match json_length {
-        Some(0) => raw(plane, target, &bytes, &mut decoded),
-        _ => match split(&bytes, json_length) {
-            Ok(length) if length < MIN_ASIDE_BYTES => decoded.read(&bytes, length, limits.max_bytes),
-            Ok(length) => {
-                let read;
-                (decoded, read) = read_aside(plane, bytes, length, limits.max_bytes).await?;
-                read
-            }
-            Err(error) => Err(error),
-        },
-    };
+    let (mut decoded, read) = read(plane, target, call, permit, (coding, json_length)).await?;
     let own_id: Option<Arc<str>> = decoded.id.take().map(Arc::from);
     if own_id.is_some() {
         call.line.request_id.clone_from(&own_id);
@@ -84,19 +71,39 @@ async fn prepare(
     Ok(request(target, call, decoded, options, (id, own_id)))
 }
 
-/// What a body with long JSON says, and whether it could be read to its end.
-async fn read_aside(
-    plane: &DataPlane,
-    body: Bytes,
-    json_length: usize,
-    limit: u64,
+/// What the body says, as far as it could be read, and whether that is to its end.
+async fn read(
+    plane: &Arc<DataPlane>,
+    target: &Target<'_>,
+    call: &mut Call<'_>,
+    permit: &mut BodyPermit,
+    (coding, json_length): (Option<Coding>, Option<usize>),
 ) -> Result<(Decoded, Result<(), Error>), Error> {
-    let read = move || {
-        let mut decoded = Decoded::default();
-        let read = decoded.read(&body, json_length, limit);
-        (decoded, read)
-    };
-    plane.aside(read).await
+    let limits = BodyLimits::new(plane.config().max_body_bytes);
+    let limit = limits.max_bytes;
+    let grow = |bytes| permit.grow(bytes);
+    let is_long = call.body.size_hint().exact().is_some_and(|length| length >= MIN_ASIDE_BYTES as u64);
+    if is_long && coding.is_none() && json_length.is_none() {
+        let parts = body::read_parts(call.body, &limits, grow).await?;
+        call.line.bytes_in = parts.iter().map(|part| part.len() as u64).sum();
+        return plane.aside(move || decode(|decoded| decoded.read_parts(&parts, limit))).await;
+    }
+    let bytes = body::read(call.body, coding, &limits, grow).await?;
+    call.line.bytes_in = bytes.len() as u64;
+    if json_length == Some(0) {
+        return Ok(decode(|decoded| raw(plane, target, &bytes, decoded)));
+    }
+    match split(&bytes, json_length) {
+        Ok(length) if length < MIN_ASIDE_BYTES => Ok(decode(|decoded| decoded.read(&bytes, length, limit))),
+        Ok(length) => plane.aside(move || decode(|decoded| decoded.read(&bytes, length, limit))).await,
+        Err(error) => Err(error),
+    }
+}
+
+fn decode(read: impl FnOnce(&mut Decoded) -> Result<(), Error>) -> (Decoded, Result<(), Error>) {
+    let mut decoded = Decoded::default();
+    let read = read(&mut decoded);
+    (decoded, read)
 }
 
 /// What headers say of a request.

@@ -4,6 +4,7 @@
 //! serde's `RawValue` needs one pass to find its end and a second one to read it.
 
 use std::borrow::Cow;
+use std::slice;
 
 use samovar_core::error::{Error, echo};
 
@@ -16,36 +17,41 @@ pub(super) const MAX_DEPTH: u32 = 64;
 /// The read position in one JSON document.
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
     /// Arrays and objects open at `at`.
     depth: u32,
+    /// What follows `text`.
+    later: slice::Iter<'a, Cow<'a, [u8]>>,
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor at the start of `text`; its UTF-8 is checked once, here.
-    pub(super) fn new(text: &'a [u8]) -> Result<Self, Error> {
-        match std::str::from_utf8(text) {
-            Ok(text) => Ok(Self { text, at: 0, depth: 0 }),
-            Err(fault) => Err(invalid(format!("JSON at byte {}: not UTF-8", fault.valid_up_to()))),
-        }
+    /// A cursor at the start of `text`. Its UTF-8 is checked in strings, where alone it may have other than ASCII.
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, depth: 0, later: [].iter() }
+    }
+
+    /// A cursor at the start of a text in pieces. Where they meet, anything may end but what is behind a comma in a string:
+    /// it cannot be read, although it may be right. Faults tell their place in their own piece.
+    pub(super) fn over(pieces: &'a [Cow<'a, [u8]>]) -> Self {
+        Self { later: pieces.iter(), ..Self::new(&[]) }
     }
 
     /// Bytes not read yet.
     pub(super) fn remaining(&self) -> usize {
-        self.text.len() - self.at
+        self.text.len() - self.at + self.later.clone().map(|piece| piece.len()).sum::<usize>()
     }
 
-    /// The text not read yet.
+    /// The text not read yet, to the end of its piece.
     #[inline]
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
+        self.text.get(self.at..).unwrap_or_default()
     }
 
     /// The byte here, whatever it is.
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     /// One byte on.
@@ -65,12 +71,19 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn token(&mut self) -> Option<u8> {
         loop {
-            let byte = self.peek()?;
-            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-                return Some(byte);
+            match self.peek() {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return Some(byte),
+                None => self.next_piece()?,
             }
-            self.at += 1;
         }
+    }
+
+    #[cold]
+    fn next_piece(&mut self) -> Option<()> {
+        self.text = self.later.next()?;
+        self.at = 0;
+        Some(())
     }
 
     /// Take `wanted` behind white space.
@@ -175,14 +188,14 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         self.at += plain_run(self.rest());
         if self.peek() == Some(b'"') {
-            let text = self.text(start, self.at);
+            let text = self.utf8(start)?;
             self.at += 1;
             return Ok(Cow::Borrowed(text));
         }
         self.at = start;
         let mut unescaped = Vec::new();
         self.unescape(&mut unescaped)?;
-        // Its parts are UTF-8: whole runs between ASCII bytes of checked text, and encoded characters.
+        // Its parts are UTF-8, so no fault can come of it.
         String::from_utf8(unescaped).map(Cow::Owned).map_err(|_| self.fault("UTF-8"))
     }
 
@@ -203,9 +216,9 @@ impl<'a> Cursor<'a> {
     /// What stands between here (behind the opening quote) and the closing quote, which is taken.
     fn unescape(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         loop {
-            let run = plain_run(self.rest());
-            out.extend_from_slice(self.text.as_bytes().get(self.at..self.at + run).unwrap_or_default());
-            self.at += run;
+            let start = self.at;
+            self.at += plain_run(self.rest());
+            out.extend_from_slice(self.utf8(start)?.as_bytes());
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -218,7 +231,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn escape(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let byte = match self.text.as_bytes().get(self.at + 1) {
+        let byte = match self.text.get(self.at + 1) {
             Some(b'n') => b'\n',
             Some(b't') => b'\t',
             Some(b'r') => b'\r',
@@ -311,8 +324,10 @@ impl<'a> Cursor<'a> {
     fn skip_string(&mut self) -> Result<(), Error> {
         self.open_string()?;
         loop {
+            let start = self.at;
             self.at += plain_run(self.rest());
-            match (self.peek(), self.text.as_bytes().get(self.at + 1)) {
+            self.utf8(start)?;
+            match (self.peek(), self.text.get(self.at + 1)) {
                 (Some(b'"'), _) => {
                     self.at += 1;
                     return Ok(());
@@ -349,7 +364,7 @@ impl<'a> Cursor<'a> {
             }
             self.digits()?;
         }
-        Ok(self.text(start, self.at))
+        self.utf8(start)
     }
 
     fn digits(&mut self) -> Result<(), Error> {
@@ -358,9 +373,11 @@ impl<'a> Cursor<'a> {
         if count == 0 { Err(self.fault("a digit")) } else { Ok(()) }
     }
 
-    /// The text between two positions that lie beside ASCII bytes.
-    fn text(&self, start: usize, end: usize) -> &'a str {
-        self.text.get(start..end).unwrap_or_default()
+    /// What was read from `start` on, in whole characters as what stands beside it is ASCII.
+    #[inline]
+    fn utf8(&self, start: usize) -> Result<&'a str, Error> {
+        std::str::from_utf8(self.text.get(start..self.at).unwrap_or_default())
+            .map_err(|fault| invalid(format!("JSON at byte {}: not UTF-8", start + fault.valid_up_to())))
     }
 
     /// Where the cursor is, for [`Self::back_to`].
@@ -391,7 +408,8 @@ mod tests {
     use super::*;
 
     fn skips(text: &[u8]) -> bool {
-        Cursor::new(text).is_ok_and(|mut cursor| cursor.skip().is_ok() && cursor.end().is_ok())
+        let mut cursor = Cursor::new(text);
+        cursor.skip().is_ok() && cursor.end().is_ok()
     }
 
     fn serde_takes(text: &[u8]) -> bool {
@@ -448,16 +466,16 @@ mod tests {
         for (text, wanted) in
             [(r#""a\"\\\/\b\f\n\r\t""#, "a\"\\/\u{8}\u{c}\n\r\t"), (r#""\u00e9\ud83d\ude00é""#, "é😀é"), (r#""""#, "")]
         {
-            assert_eq!(Cursor::new(text.as_bytes()).unwrap().string().unwrap(), wanted);
+            assert_eq!(Cursor::new(text.as_bytes()).string().unwrap(), wanted);
         }
         for text in [r#""\ud800""#, r#""\ud800\u0041""#, r#""\udc00""#, "\"\u{1}\""] {
-            assert!(Cursor::new(text.as_bytes()).unwrap().string().is_err(), "{text}");
+            assert!(Cursor::new(text.as_bytes()).string().is_err(), "{text}");
         }
     }
 
     #[test]
     fn faults_quote_little() {
-        let error = Cursor::new(&vec![b'x'; 10_000]).unwrap().skip().unwrap_err();
+        let error = Cursor::new(&vec![b'x'; 10_000]).skip().unwrap_err();
         assert!(error.message.len() < 128, "{}", error.message);
         assert!(error.message.contains("byte 0"));
     }

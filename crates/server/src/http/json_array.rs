@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     fn data(text: &str, datatype: Datatype, shape: &[u64]) -> Result<Vec<u8>, String> {
-        let mut cursor = Cursor::new(text.as_bytes()).unwrap();
+        let mut cursor = Cursor::new(text.as_bytes());
         let bytes = read(&mut cursor, datatype, shape, 1 << 20).map_err(|error| error.message)?;
         cursor.end().map_err(|error| error.message)?;
         Ok(bytes.to_vec())
@@ -257,10 +257,10 @@ mod tests {
     #[test]
     fn decoded_bytes_have_a_limit() {
         let text = format!("[{}1]", "1,".repeat(999));
-        let mut cursor = Cursor::new(text.as_bytes()).unwrap();
+        let mut cursor = Cursor::new(text.as_bytes());
         let error = read(&mut cursor, Datatype::Fp64, &[1000], 7_999).unwrap_err();
         assert_eq!(error.code, Code::PayloadTooLarge);
-        let mut cursor = Cursor::new(text.as_bytes()).unwrap();
+        let mut cursor = Cursor::new(text.as_bytes());
         assert!(read(&mut cursor, Datatype::Fp64, &[1000], 8_000).is_ok());
     }
 }

@@ -9,6 +9,7 @@ use samovar_core::tensor::{Datatype, NamedTensor, Tensor};
 use super::binary::Blobs;
 use super::json::Cursor;
 use super::json_array;
+use super::json_pieces::pieces;
 use super::number;
 use crate::door::invalid;
 use crate::door::limits::{
@@ -50,8 +51,22 @@ impl Decoded {
         if text.is_empty() {
             return Err(invalid("the body is empty; want the JSON of an infer request"));
         }
-        let mut cursor = Cursor::new(text)?;
-        let mut blobs = Blobs::new(body.slice(json_length..));
+        self.document(Cursor::new(text), Blobs::new(body.slice(json_length..)), limit)
+    }
+
+    /// The same of a body in `parts` which is JSON alone.
+    pub(super) fn read_parts(&mut self, parts: &[Bytes], limit: u64) -> Result<(), Error> {
+        let mut decoded = Self::default();
+        if decoded.document(Cursor::over(&pieces(parts)), Blobs::new(Bytes::new()), limit).is_ok() {
+            *self = decoded;
+            return Ok(());
+        }
+        // A string lies across two pieces, or there is a fault, whose place is told in the whole text.
+        let body = Bytes::from(parts.concat());
+        self.read(&body, body.len(), limit)
+    }
+
+    fn document(&mut self, mut cursor: Cursor<'_>, mut blobs: Blobs, limit: u64) -> Result<(), Error> {
         self.envelope(&mut cursor, &mut blobs, limit)?;
         cursor.end()?;
         blobs.end()

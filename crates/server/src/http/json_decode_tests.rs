@@ -167,7 +167,49 @@ fn binary_tensors_are_not_copied() {
     assert!(decode_with(&json, b"abcd").unwrap_err().message.contains("belong to no input"));
 }
 
+/// Numbers, words and strings with commas.
+const MIXED: &str = r#"{"id":"1,2, 3,-4","inputs":[{"name":"x","shape":[12],"datatype":"FP32","data":[1,-2.5,
+    3.25e1, 4,5,6,7.0000001,8,9, 10,11,12]},{"name":"y","data":["1,2","\u00e9,1, 2"],"shape":[2],"datatype":"BYTES"}]}"#;
+
+fn parts(text: &[u8], cuts: &[usize]) -> Vec<Bytes> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).chain([0, text.len()]).collect();
+    cuts.sort_unstable();
+    cuts.windows(2).map(|pair| Bytes::copy_from_slice(&text[pair[0]..pair[1]])).collect()
+}
+
+#[test]
+fn a_string_across_two_parts_is_read() {
+    let (cut, end) = (MIXED.find(", 3").unwrap(), MIXED.len());
+    let mut decoded = Decoded::default();
+    decoded.read_parts(&parts(MIXED.as_bytes(), &[cut, end]), LIMIT).unwrap();
+    assert_eq!(decoded.id.as_deref(), Some("1,2, 3,-4"));
+}
+
+#[test]
+fn a_fault_in_parts_has_its_place_in_the_whole() {
+    let text = MIXED.replace("11,12", "11,,12");
+    let mut decoded = Decoded::default();
+    let error = decoded.read_parts(&parts(text.as_bytes(), &[150, 170, 200]), LIMIT).unwrap_err();
+    assert!(error.message.contains("`,12]"), "{}", error.message);
+    assert_eq!(error.message, decode(&text).unwrap_err().message);
+}
+
 proptest! {
+    #[test]
+    fn any_parts_say_what_the_whole_says(
+        cuts in proptest::collection::vec(any::<usize>(), 0..6), at in any::<usize>(), byte in any::<u8>(),
+    ) {
+        let mut text = MIXED.as_bytes().to_vec();
+        if byte < 128 {
+            let at = at % text.len();
+            text[at] = byte;
+        }
+        let (mut in_parts, mut whole) = (Decoded::default(), Decoded::default());
+        let result = in_parts.read_parts(&parts(&text, &cuts), LIMIT);
+        prop_assert_eq!(result, whole.read(&Bytes::from(text), MIXED.len(), LIMIT));
+        prop_assert_eq!((in_parts.id, in_parts.inputs), (whole.id, whole.inputs));
+    }
+
     #[test]
     fn any_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), split in 0_usize..200) {
         let body = Bytes::from(bytes);

@@ -60,7 +60,7 @@ mod tests {
             let mut written = Vec::new();
             write_string(&mut written, &text);
             prop_assert_eq!(serde_json::from_slice::<String>(&written).unwrap(), text.clone());
-            prop_assert_eq!(Cursor::new(&written).unwrap().string().unwrap(), text);
+            prop_assert_eq!(Cursor::new(&written).string().unwrap(), text);
         }
 
         #[test]

@@ -22,6 +22,7 @@ mod json;
 mod json_array;
 mod json_decode;
 mod json_encode;
+mod json_pieces;
 mod json_string;
 mod number;
 mod number_lanes;

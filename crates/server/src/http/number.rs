@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn read<T>(text: &str, read: impl Fn(&mut Cursor<'_>) -> Result<T, Error>) -> Option<T> {
-        let mut cursor = Cursor::new(text.as_bytes()).unwrap();
+        let mut cursor = Cursor::new(text.as_bytes());
         let value = read(&mut cursor).ok()?;
         cursor.end().ok().map(|()| value)
     }
