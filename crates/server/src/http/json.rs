@@ -291,7 +291,7 @@ impl<'a> Cursor<'a> {
                 Some(b'"') => self.skip_string()?,
                 Some(b't' | b'f') => self.boolean().map(|_| ())?,
                 Some(b'n') => self.word(b"null", "a value")?,
-                _ => self.number().map(|_| ())?,
+                _ => self.skip_number()?,
             }
             loop {
                 if self.depth == outside {
@@ -341,10 +341,16 @@ impl<'a> Cursor<'a> {
 
     /// Read past a number and return its text.
     pub(super) fn number(&mut self) -> Result<&'a str, Error> {
+        self.token();
+        let start = self.at;
+        self.skip_number()?;
+        self.utf8(start)
+    }
+
+    fn skip_number(&mut self) -> Result<(), Error> {
         if !matches!(self.token(), Some(b'-' | b'0'..=b'9')) {
             return Err(self.fault("a value"));
         }
-        let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -364,7 +370,7 @@ impl<'a> Cursor<'a> {
             }
             self.digits()?;
         }
-        self.utf8(start)
+        Ok(())
     }
 
     fn digits(&mut self) -> Result<(), Error> {
