@@ -100,7 +100,7 @@ def _rows(results: Results) -> list[list[str]]:
         for name, _, form in columns:
             value = row["median"].get(name)
             spread = _spread(row) if name == "per_s" else ""
-            cells.append("" if value is None else format(value, form) + spread)
+            cells.append("" if value is None else _figure(value, form) + spread)
         if starts:
             start = starts.get(row["peer"], {"median": {}})["median"]
             is_first = row["load"] == rows[0]["load"]
@@ -111,7 +111,13 @@ def _rows(results: Results) -> list[list[str]]:
 
 def _spread(row: dict[str, Any]) -> str:
     """The least and the greatest rate of several rounds."""
-    return f" ({row['least']['per_s']:,.0f}-{row['greatest']['per_s']:,.0f})" if row["rounds"] > 1 else ""
+    least, greatest = (_figure(row[kind]["per_s"], ",.0f") for kind in ("least", "greatest"))
+    return f" ({least}-{greatest})" if row["rounds"] > 1 else ""
+
+
+def _figure(value: float, form: str) -> str:
+    """Of whole numbers below ten the tenths count."""
+    return format(value, ".1f" if form == ",.0f" and value < 10 else form)
 
 
 def _dull(rows: Iterable[dict[str, Any]]) -> set[str]:

@@ -36,21 +36,22 @@ def main() -> None:
         peer(name).install()
     done = {} if arguments.fresh else progress(plan)
     todo = [(one, unit) for one in workloads for unit in one.units(plan, names) if (one.name, unit) not in done]
-    left_s = sum(one.seconds(unit, plan) for one, unit in todo)
+    plans = {workload.name: plan.longer(workload.longer) for workload in workloads}
+    left_s = sum(one.seconds(unit, plans[one.name]) for one, unit in todo)
     print(f"{len(workloads)} workloads, {len(todo)} measurements left, about {_minutes(left_s)}", flush=True)
     if done:
         print(f"{len(done)} were taken before and are kept (FRESH=1 measures them again)", flush=True)
     for number, (workload, unit) in enumerate(todo, 1):
         print(f"[{number}/{len(todo)}, {_minutes(left_s)} left] {workload.name} {unit}", flush=True)
-        left_s -= workload.seconds(unit, plan)
+        left_s -= workload.seconds(unit, plans[workload.name])
         began = time.monotonic()
-        samples = workload.run(unit, plan)
+        samples = workload.run(unit, plans[workload.name])
         keep(plan, workload, unit, samples, time.monotonic() - began)
         done[workload.name, unit] = samples
     folder = HERE / "results" if plan == FULL else LOCAL
     for workload in workloads:
         samples = [sample for unit in workload.units(plan, names) for sample in done[workload.name, unit]]
-        _write(folder, workload, plan, samples, names)
+        _write(folder, workload, plans[workload.name], samples, names)
     print(report.write(folder, [workload.name for workload in workloads], is_official=plan == FULL))
 
 
@@ -130,7 +131,7 @@ def _write(folder: Path, workload: Workload, plan: Plan, samples: list[Sample], 
         "workload": workload.name,
         "title": workload.title,
         "command": f"make bench ONLY={workload.name}",
-        "plan": asdict(workload.fitted(plan)),
+        "plan": asdict(plan),
         "machine": machine.describe(),
         "versions": versions,
         "rows": summarise(samples),

@@ -3,7 +3,7 @@
 import importlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,8 +51,9 @@ class Workload(Protocol):
     def peers(self) -> Sequence[str]:
         """Who takes part, Samovar included."""
 
-    def fitted(self, plan: Plan) -> Plan:
-        """The plan as this workload follows it."""
+    @property
+    def longer(self) -> int:
+        """How many times as long as the plan says: of slow work too much is under way when the time is over."""
 
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """What can be measured on its own, in order."""
@@ -79,11 +80,6 @@ class Comparison:
     """Settings by hand that a run of several rounds measures besides the defaults, under the loads of `tuned_loads`."""
     tuned_loads: tuple[Load, ...] = ()
     longer: int = 1
-    """How many times as long as the plan says: of slow work too much is still under way when the time is over."""
-
-    def fitted(self, plan: Plan) -> Plan:
-        """Longer, if the work is slow."""
-        return replace(plan, seconds=plan.seconds * self.longer)
 
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """Rounds; the order of the peers turns with each."""
@@ -106,7 +102,7 @@ class Comparison:
         with tempfile.TemporaryDirectory() as folder, one.serve(self.work, form, Path(folder), tuning) as running:
             target = Target(running, request, form)
             loads = self.tuned_loads if number else self.loads
-            samples = [measure(target, load, self.fitted(plan), label) for load in loads]
+            samples = [measure(target, load, plan, label) for load in loads]
             if not one.ask(running, self.work, form):
                 raise SystemExit(f"{name} gives a wrong answer to {self.name} after the load")
         failed = [sample for sample in samples if sample.figures["errors"] and name == OURS]
@@ -119,7 +115,7 @@ class Comparison:
         """The loads and the start."""
         name, number = _variant(unit)
         loads = self.tuned_loads if number else self.loads
-        each = max(1, self.fitted(plan).seconds) + plan.warm_up_s + 0.3
+        each = max(1, plan.seconds) + plan.warm_up_s + 0.3
         return STARTS.get(name, DEFAULT_START) + len(loads) * each
 
 
@@ -140,10 +136,7 @@ class Own:
     """Beside the loads."""
     peers: tuple[str, ...] = (OURS,)
     once: bool = False
-
-    def fitted(self, plan: Plan) -> Plan:
-        """As it is."""
-        return plan
+    longer: int = 1
 
     def units(self, plan: Plan, peers: Sequence[str]) -> list[str]:
         """Rounds."""
@@ -220,7 +213,7 @@ WORKLOADS: tuple[Workload, ...] = (
         },
         (Closed(1), Closed(64), Closed(128)),
     ),
-    Own("cnn", "a small CNN in ONNX, batches of 8, against onnxruntime alone", bare.compare_cnn, 8.0),
+    Own("cnn", "a small CNN in ONNX, batches of 8, against onnxruntime alone", bare.compare_cnn, 8.0, longer=3),
     Comparison(
         "plates",
         "number plates end to end: JPEG of 1920 x 1080 with six plates",
@@ -230,7 +223,7 @@ WORKLOADS: tuple[Workload, ...] = (
         (OURS, "triton", "torchserve", "bentoml", "ray_serve"),
         longer=5,
     ),
-    Own("plates-bare", "number plates against the bare loop in Python, one client", bare.compare_plates, 12.0),
+    Own("plates-bare", "number plates against the bare loop in Python, one client", bare.compare_plates, 12.0, longer=5),
     Own("hops", "a step: model -> engine -> model, tensor there, 4 bytes back", hops.measure, 3.0),
     Own("growth-models", "loaded models in shared workers", growth.models, 60.0, once=True),
     Own("growth-connections", "idle connections", growth.connections, 15.0, once=True),
