@@ -223,7 +223,9 @@ WORKLOADS: tuple[Workload, ...] = (
         (OURS, "triton", "torchserve", "bentoml", "ray_serve"),
         longer=5,
     ),
-    Own("plates-bare", "number plates against the bare loop in Python, one client", bare.compare_plates, 12.0, longer=5),
+    Own(
+        "plates-bare", "number plates against the bare loop in Python, one client", bare.compare_plates, 12.0, longer=5
+    ),
     Own("hops", "a step: model -> engine -> model, tensor there, 4 bytes back", hops.measure, 3.0),
     Own("growth-models", "loaded models in shared workers", growth.models, 60.0, once=True),
     Own("growth-connections", "idle connections", growth.connections, 15.0, once=True),
