@@ -22,7 +22,7 @@ class Margin:
     peer: str = ""
     is_less_better: bool = False
     base_load: str = ""
-    """Instead of a peer: our own figure under this load."""
+    """The other figure's load, where it is not ours; without a peer that figure is our own too."""
     is_difference: bool = False
     """From the other figure; else it is divided by that."""
 
@@ -82,6 +82,7 @@ MARGINS: tuple[Margin, ...] = (
     Margin("batching", "c=128", "per_s", 0.9, 0.98, BEST),
     Margin("batching", "c=1", "p50_ms", 0.2, 0.1, UNBATCHED, is_less_better=True, is_difference=True),
     Margin("cnn", "c=1", "per_s", 0.95, 0.98, "bare loop"),
+    Margin("cnn", "c=2", "per_s", 0.95, 0.98, "bare loop", base_load="c=1"),
     Margin("plates-bare", "c=1", "per_s", 0.95, 0.98, "bare loop"),
     Margin("plates", "c=8", "per_s", 1.0, 1.0, BEST),
     Margin("service", "c=1", "per_s", 1.1, 1.4, "uvicorn"),
