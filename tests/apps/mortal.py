@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 
 import samovar
 
-RAISES, DIES = -1, -2
+RAISES, DIES, LOOPS = -1, -2, -3
 
 
 class Ran(NamedTuple):
@@ -32,6 +32,8 @@ def run(key: np.ndarray, seconds: np.ndarray) -> Ran:
         raise ValueError("a key that raises")
     if DIES in keys:
         os.kill(os.getpid(), signal.SIGKILL)
+    if LOOPS in keys:
+        sum(range(10**15))  # a loop in C that never lets another thread run
     time.sleep(float(seconds.max(initial=0.0)))
     return Ran(key * 2, np.full_like(key, os.getpid()), np.full_like(key, len(key)))
 
@@ -47,6 +49,14 @@ class Mortal:
 @samovar.model(idempotent=False)
 class MortalOnce:
     """Never runs twice."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(hard_kill_after_s=1.0)
+class MortalHasty:
+    """Is killed where a call runs on for nobody."""
 
     def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
         return run(key, seconds)

@@ -15,6 +15,7 @@ from serving import Serve, Served, both_transports
 from watching import eventually, keyed, keys_in, metric, pid_of, run, value, wait_begun
 
 BLOCK_S = 1.0
+LOOPS = -3
 
 
 def queued(served: Served, model: str) -> int:
@@ -75,6 +76,29 @@ def test_a_deadline_while_running_is_answered_and_the_slot_stays_taken_until_the
     assert value(next_one.result(), "double") == 4
     assert time.monotonic() - began >= BLOCK_S
     assert metric(served, "samovar_expired_total", model="mortal", stage="running") == 1
+
+
+@both_transports
+def test_a_call_that_runs_on_for_nobody_costs_its_worker_its_life_if_so_wished(
+    serve: Serve, runs: Path, background: ThreadPoolExecutor
+) -> None:
+    served = serve("mortal.py:MortalHasty")
+    pid = pid_of(served, "mortal_hasty")
+    short = run(served.http, "mortal_hasty", 5, 0.5, samovar_timeout_ms="100")
+    assert (short.status, short.code()) == (504, "deadline_exceeded")
+    assert value(run(served.http, "mortal_hasty", 2), "pid") == pid, "it ended within hard_kill_after_s"
+    began = time.monotonic()
+    endless = background.submit(run, served.http, "mortal_hasty", LOOPS, samovar_timeout_ms="200")
+    wait_begun(runs, LOOPS)
+    waiting = background.submit(run, served.http, "mortal_hasty", 3)
+    assert endless.result().code() == "deadline_exceeded"
+    assert time.monotonic() - began < 1, "answered before the worker was killed"
+    after = waiting.result()
+    assert (value(after, "double"), value(after, "pid") != pid) == (6, True)
+    assert time.monotonic() - began >= 1.2
+    assert keys_in(runs) == [1, 5, 2, LOOPS, 3]
+    assert metric(served, "samovar_worker_restarts_total", model="mortal_hasty", cause="hard_kill") == 1
+    assert pid_of(served, "mortal_hasty") == value(after, "pid")
 
 
 @both_transports

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from http_door import Answer
 from serving import Serve, both_transports
 from watching import eventually, metric, pid_of, run, value, wait_begun
 
@@ -87,3 +88,24 @@ def test_a_model_may_say_that_the_client_is_at_fault(serve: Serve) -> None:
     assert answer.json()["error"] == 'model "raising": 2000 is too large; send at most 1000'
     refused = served.grpc.infer("raising", {"x": np.array([[2_000]], np.float32)})
     assert refused.code() == "invalid_input"
+
+
+def test_a_model_that_wants_more_memory_than_it_may_have_is_refused_it_and_serves_on(serve: Serve) -> None:
+    served = serve("hungry.py:Hungry", "mortal.py:Mortal")
+
+    def take(mib: int) -> Answer:
+        return served.http.infer("hungry", {"mib": np.array([[mib]], np.int64)})
+
+    pid = value(take(16), "output")
+    greedy = take(8 << 10)
+    assert (greedy.status, greedy.code()) == (500, "model_error")
+    assert "MemoryError" in greedy.json()["error"]
+    assert value(take(16), "output") == pid
+    assert value(run(served.http, "mortal", 1), "double") == 2
+
+
+def test_a_limit_of_memory_below_what_libraries_take_fails_the_load_with_the_reason(serve: Serve) -> None:
+    served = serve("hungry.py:Starved", "mortal.py:Mortal")
+    cause = served.model("starved")["cause"]
+    assert cause["exception"] == "MemoryError"
+    assert cause["message"].startswith("max_memory_bytes is 1048576, but the worker's libraries alone take ")

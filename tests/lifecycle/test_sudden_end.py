@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lifecycle.load import Load
 from serving import Serve, Served, both_transports
-from watching import eventually, metric, run, wait_begun
+from watching import eventually, metric, pid_of, run, wait_begun
 
 
 def named_memory(pids: list[int]) -> list[str]:
@@ -42,6 +43,19 @@ def test_nothing_is_left_of_a_killed_engine_under_load(serve: Serve) -> None:
         eventually(lambda: len(load.sent) > 20, "answers")
         assert kill_and_look(served) == []
     assert child not in served.processes()
+
+
+def test_a_kernel_short_of_memory_ends_a_worker_and_not_the_engine(serve: Serve) -> None:
+    served = serve("mortal.py:Mortal")
+
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    engine = score(served.pid)
+    if engine == 1_000:
+        pytest.skip("the engine has the greatest score already")
+    assert score(pid_of(served, "mortal")) > engine
+    eventually(lambda: all(score(pid) > engine for pid in served.workers()), "the spare one too")
 
 
 def test_nothing_ever_has_a_name_in_shared_memory(serve: Serve) -> None:

@@ -44,6 +44,33 @@ def test_ready_file_says_where_and_what(serve: Serve) -> None:
     assert {line["state"] for line in served.http.post("/v2/repository/index", {}).json()} == {"READY", "UNAVAILABLE"}
 
 
+@pytest.mark.parametrize("is_abstract", [False, True])
+def test_a_service_manager_is_told_of_start_and_stop(serve: Serve, tmp_path: Path, is_abstract: bool) -> None:
+    name = f"@samovar-{os.getpid()}-{tmp_path.name}" if is_abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0", 1))
+        manager.settimeout(30)
+        served = serve("echo.py:EchoFp32", "loadfail.py", environment={"NOTIFY_SOCKET": name})
+        assert manager.recv(1_000) == b"READY=1\nSTATUS=serves 1 of 2 models"
+        of_workers = [Path(f"/proc/{pid}/environ").read_bytes() for pid in served.workers()]
+        assert not any(b"NOTIFY_SOCKET" in variables for variables in of_workers), "they could speak for the engine"
+        assert served.stop() == 0
+        assert manager.recv(1_000) == b"STOPPING=1"
+
+
+def test_a_service_manager_is_not_told_of_a_start_that_serves_nothing(serve: Serve, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        with pytest.raises(NotReadyError):
+            serve("loadfail.py", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        manager.setblocking(False)
+        told = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(manager.recv(1_000))
+        assert not [states for states in told if b"READY" in states]
+
+
 def test_start_says_what_is_served_where_and_how_to_call_it(serve: Serve) -> None:
     served = serve("echo.py:EchoFp32", "loadfail.py")
     text = "\n".join(said(served))

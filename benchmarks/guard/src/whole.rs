@@ -157,7 +157,7 @@ fn model() -> serde_json::Result<VersionSpec> {
         "probe": null, "streams": false, "uses": [], "service": null,
         "options": {
             "max_batch_size": 32, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1, "worker": "own",
-            "idempotent": true, "writable_inputs": false, "load_timeout_s": 60.0, "request_timeout_s": 30.0,
+            "idempotent": true, "writable_inputs": false, "load_timeout_s": 60.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
             "max_queue_items": 1_000, "max_queue_bytes": 1_073_741_824,
         },
     }))

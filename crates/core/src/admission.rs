@@ -104,7 +104,9 @@ pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
     }
 }
 
-fn default_timeout(spec: &VersionSpec) -> Nanos {
+/// How long a request may take that does not say so.
+#[must_use]
+pub fn default_timeout(spec: &VersionSpec) -> Nanos {
     std::time::Duration::try_from_secs_f64(spec.options.request_timeout_s).map_or(NEVER, nanos)
 }
 

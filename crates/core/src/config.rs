@@ -219,6 +219,8 @@ impl VersionSpec {
             writable_inputs: false,
             load_timeout_s: 0.0,
             request_timeout_s: 0.0,
+            hard_kill_after_s: None,
+            max_memory_bytes: None,
             max_queue_items: 0,
             max_queue_bytes: 0,
         };
@@ -266,6 +268,12 @@ pub struct ModelOptions {
     pub load_timeout_s: f64,
     /// Time limit of a request that names none.
     pub request_timeout_s: f64,
+    /// How long a call may run on for nobody; none: as long as it likes.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub hard_kill_after_s: Option<f64>,
+    /// Address space of an instance's worker; the worker sets it.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub max_memory_bytes: Option<u64>,
     /// Items waiting.
     pub max_queue_items: usize,
     /// Bytes waiting.

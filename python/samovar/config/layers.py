@@ -50,6 +50,12 @@ class Configuration:
                 f'model "{name}" has worker = "{options.worker}", but {obstacle}',
                 f'a shared worker runs one call after another: leave worker out, or write worker = "{OWN_WORKER}"',
             )
+        if options.max_memory_bytes is not None and options.worker not in (None, OWN_WORKER):
+            raise ConfigError(
+                f'model "{name}" has max_memory_bytes = {options.max_memory_bytes}, but shares its worker '
+                f'("{options.worker}")',
+                f'the limit is that of a process: leave it out, or write worker = "{OWN_WORKER}"',
+            )
         if not batch_axis and (options.max_batch_size or 1) > 1:
             raise ConfigError(
                 f'model "{name}" has max_batch_size = {options.max_batch_size} but no batch axis',

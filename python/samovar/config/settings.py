@@ -169,6 +169,18 @@ class ModelConfig:
     writable_inputs: bool = _option("give predict writable copies of its inputs", default=False)
     load_timeout_s: float = _seconds("longest time of a load", 120.0)
     request_timeout_s: float = _seconds("time limit of a request that names none", 30.0)
+    hard_kill_after_s: float | None = _option(
+        "how long a call may run on for nobody, its requests answered or gone, before its worker is killed",
+        None,
+        shown="never",
+        minimum=0,
+    )
+    max_memory_bytes: int | None = _option(
+        "address space of an instance's worker (RLIMIT_AS), beyond which it gets no more memory",
+        None,
+        shown="no limit",
+        minimum=1,
+    )
     max_queue_items: int = _count("requests waiting", 2_048)
     max_queue_bytes: int = _count("bytes of the requests waiting", 256 * _MIB)
 

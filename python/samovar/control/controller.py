@@ -129,7 +129,9 @@ class Controller:
         if is_serving:
             self._engine.mark_started()
         self._report.started(json.loads(self._engine.addresses()), versions, load.unlisted)
-        if not is_serving:
+        if is_serving:
+            self._report.serves(versions)
+        else:
             self._report.nothing_serves(load.faults)
             self._exit_code = 1
 

@@ -10,6 +10,7 @@ from samovar.control.console import Style, is_terminal, say
 from samovar.control.engine import Engine
 from samovar.control.introduction import Introduction, failure_lines
 from samovar.control.loads import Fault
+from samovar.control.manager import ServiceManager
 from samovar.control.progress import Progress
 from samovar.control.ready_file import ReadyFile
 from samovar.repository.sources import Key
@@ -33,6 +34,7 @@ class Report:
         self._is_drawn = is_terminal() and settings.log_format != "json"
         self._progress = Progress(is_shown=self._is_drawn)
         self._ready_file = ReadyFile(settings.ready_file)
+        self._manager = ServiceManager()
 
     @property
     def wait_s(self) -> float | None:
@@ -50,6 +52,7 @@ class Report:
     def stopping(self) -> None:
         """The engine does not serve, or not for long."""
         self._ready_file.withdraw()
+        self._manager.tell("STOPPING=1")
 
     def ending(self) -> None:
         """Nothing more is drawn."""
@@ -109,6 +112,11 @@ class Report:
         told = (self._settings, addresses, versions, unlisted, self._specifications, self._seconds)
         for line in Introduction(*told, Style.of("stdout")).lines():
             say(line)
+
+    def serves(self, versions: Sequence[dict[str, Any]]) -> None:
+        """Requests are answered from now on."""
+        ready = sum(version["state"] == "ready" for version in versions)
+        self._manager.tell("READY=1", f"STATUS=serves {ready} of {len(versions)} models")
 
     def nothing_serves(self, faults: Sequence[Fault]) -> None:
         """No target could be loaded."""

@@ -17,6 +17,7 @@ from samovar.runtimes.python.importing import apart
 from samovar.types import Signature
 from samovar.worker import metrics
 from samovar.worker.channel import Ask, Call
+from samovar.worker.limits import limit_memory
 
 __all__ = ["Instance", "Questions", "needs_event_loop"]
 
@@ -89,6 +90,7 @@ class Questions:
     def _load(self, spec: dict[str, Any]) -> Awaitable[None] | None:
         number = spec["instance"]
         if number == _ONLY:
+            limit_memory(spec["options"]["max_memory_bytes"])
             return self._load_instance(spec)
         try:
             with _of_instance(number), apart(Path(spec["source"]["path"])):

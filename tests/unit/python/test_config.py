@@ -141,6 +141,8 @@ def test_the_default_batch_depends_on_the_axis() -> None:
         "writable_inputs": False,
         "load_timeout_s": 120.0,
         "request_timeout_s": 30.0,
+        "hard_kill_after_s": None,
+        "max_memory_bytes": None,
         "max_queue_items": 2_048,
         "max_queue_bytes": 256 << 20,
     }
@@ -148,6 +150,16 @@ def test_the_default_batch_depends_on_the_axis() -> None:
     assert configuration.model_options("m", {"instances": 1_000}, batch_axis=True)["threads"] == 1
     with pytest.raises(ConfigError, match=r'^model "m" has max_batch_size = 2 but no batch axis; name the first axis'):
         configuration.model_options("m", {"max_batch_size": 2}, batch_axis=False)
+
+
+def test_a_limit_of_memory_wants_a_worker_of_its_own() -> None:
+    limited = {"max_memory_bytes": 1 << 30}
+    assert Configuration(ServerConfig()).model_options("m", limited, batch_axis=True)["max_memory_bytes"] == 1 << 30
+    for server, declared in (ServerConfig(), {"worker": "a"}), (ServerConfig(default_worker="shared"), {}):
+        with pytest.raises(
+            ConfigError, match=r"^model \"m\" has max_memory_bytes = \d+, but shares its worker \(\".*\"\)"
+        ):
+            Configuration(server).model_options("m", {**limited, **declared}, batch_axis=True)
 
 
 def test_a_worker_is_the_models_own_unless_somebody_names_another() -> None:

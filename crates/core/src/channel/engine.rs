@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::frame::{
     BadFrame, Descriptor, FLAG_FAILED, FLAG_LAST, FLAG_RELEASED, FLAG_TENSOR, Kind, Reference, STEP, bad,
@@ -110,6 +110,9 @@ pub struct Link {
     line: OnceLock<Mutex<Line>>,
     /// Answers that come in pieces.
     inflows: Mutex<Inflows>,
+    /// The worker is to end now, because of a call that does not.
+    overrun: Notify,
+    is_overrun: AtomicBool,
 }
 
 /// An instance that a worker holds.
@@ -171,6 +174,8 @@ impl Link {
             attached: ArcSwap::default(),
             line: OnceLock::new(),
             inflows: Mutex::default(),
+            overrun: Notify::new(),
+            is_overrun: AtomicBool::new(false),
         };
         Ok((Arc::new(link), Inbound { socket: read, ring }))
     }
@@ -335,6 +340,18 @@ impl Link {
         self.outbox.send(Outgoing::new(Descriptor::new(Kind::Ask, 0), &ask));
     }
 
+    /// End the worker, which runs a call that nobody waits for.
+    pub fn end_overrun(&self) {
+        self.is_overrun.store(true, Ordering::Release);
+        self.overrun.notify_one();
+    }
+
+    /// Is that why the worker ended?
+    #[must_use]
+    pub fn is_overrun(&self) -> bool {
+        self.is_overrun.load(Ordering::Acquire)
+    }
+
     /// Ask a question; an error if the worker dies before it answers.
     pub async fn ask(&self, verb: &str, body: String) -> Result<proto::Tell, WorkerGone> {
         let number = self.next_ask.fetch_add(1, Ordering::Relaxed);
@@ -352,6 +369,7 @@ impl Link {
             outcome = self.read_socket(&mut inbound.socket) => outcome,
             outcome = self.read_ring(inbound.ring.as_mut()) => outcome,
             fault = self.outbox.fault() => Err(fault),
+            () = self.overrun.notified() => Ok(()),
             // A child of the worker may hold the socket open; what the worker itself had sent is here already.
             () = async { death.await; tokio::time::sleep(LAST_WORDS).await } => Ok(()),
         };

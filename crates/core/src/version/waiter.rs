@@ -1,8 +1,10 @@
 //! The caller's side of a request: waiting, going away, and running out of time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Version;
+use crate::channel::engine::Link;
 use crate::clock::{Nanos, now};
 use crate::error::{Code, Error};
 use crate::pending::Part;
@@ -81,6 +83,24 @@ impl Version {
             self.notify_if_idle();
         } else if expired.is_call_abandoned {
             link.cancel(call);
+            self.end_if_overrun(instance, call, link);
         }
+    }
+
+    /// End the worker of a call that nobody waits for, unless the call ends in time.
+    fn end_if_overrun(self: &Arc<Self>, instance: usize, call: u64, link: Arc<Link>) {
+        let Some(patience_s) = self.spec.options.hard_kill_after_s else { return };
+        let version = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::try_from_secs_f64(patience_s).unwrap_or(Duration::MAX)).await;
+            // Numbers of calls are not used twice: this one is there as long as the worker that runs it.
+            if version.core.lock().scheduler.holds(instance, call) {
+                tracing::warn!(
+                    model = %version.name, version = %version.version, instance, hard_kill_after_s = patience_s,
+                    "a call ran on for nobody; its worker is killed"
+                );
+                link.end_overrun();
+            }
+        });
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::shared::{Berth, Workers};
-use super::spawn::{Exit, Worker};
+use super::spawn::{Exit, HARD_KILL, Worker};
 use crate::error::{Code, Error};
 use crate::life::{BackOff, Cause, State};
 use crate::version::steps::Directory;
@@ -20,6 +20,9 @@ const HURRIED_GOODBYE: Duration = Duration::from_millis(500);
 
 /// How long an instance that leaves a shared worker waits for what its neighbours run.
 const NEIGHBOURS: Duration = Duration::from_secs(30);
+
+const READ_STDERR: &str =
+    "read the last lines it printed; a SIGKILL that nobody sent is often the kernel short of memory";
 
 /// Told of every transition.
 pub trait Observer: Send + Sync + std::fmt::Debug {
@@ -148,7 +151,7 @@ impl Crew {
                 }
                 let cause = self.death(index, &berth, &exit, "while it served");
                 // An item that kills a shared worker is none of the neighbours': the model answers for it.
-                let is_excused = report.is_charged_to_item && berth.name().is_none();
+                let is_excused = (report.is_charged_to_item || exit.cause == HARD_KILL) && berth.name().is_none();
                 self.after_death(cause, exit.cause, back_off, (report.has_finished_call, is_excused))
             }
             () = stopped(stop) => {
@@ -243,9 +246,13 @@ impl Crew {
     }
 
     fn death(&self, index: usize, berth: &Berth, exit: &Exit, when: &str) -> Cause {
-        let what = match &exit.bad_frame {
-            Some(frame) => format!("sent a {frame} and was ended"),
-            None => format!("ended by {}", exit.status),
+        let (what, next_step) = match &exit.bad_frame {
+            _ if exit.cause == HARD_KILL => (
+                "was killed for a call that ran on for nobody".to_owned(),
+                "see why it does not end, or raise hard_kill_after_s",
+            ),
+            Some(frame) => (format!("sent a {frame} and was ended"), READ_STDERR),
+            None => (format!("ended by {}", exit.status), READ_STDERR),
         };
         let shared = berth.name().map(|name| format!(", {name:?},")).unwrap_or_default();
         Cause {
@@ -254,8 +261,7 @@ impl Crew {
             traceback: String::new(),
             signal: Some(exit.status.clone()),
             stderr: berth.worker.output.tail(berth.number),
-            next_step: "read the last lines it printed; a SIGKILL that nobody sent is often the kernel short of memory"
-                .into(),
+            next_step: next_step.into(),
         }
     }
 

@@ -15,12 +15,15 @@ use crate::channel::engine::Link;
 use crate::channel::segments::watch as watch_descriptor;
 use crate::config::TransportKind;
 
+/// The cause of an end that `hard_kill_after_s` asked for.
+pub const HARD_KILL: &str = "hard_kill";
+
 /// How a worker ended.
 #[derive(Clone, Debug)]
 pub struct Exit {
     /// "signal 9 (SIGKILL)" or "exit status 3".
     pub status: String,
-    /// Short name for metrics: signal, exit, bad_frame.
+    /// Short name for metrics: signal, exit, bad_frame, hard_kill.
     pub cause: &'static str,
     /// The frame that ended it, if one did.
     pub bad_frame: Option<String>,
@@ -123,7 +126,9 @@ impl Spawner {
             if let Some(reading) = reading {
                 let _ = tokio::time::timeout(std::time::Duration::from_millis(100), reading).await;
             }
-            sender.send_replace(Some(explain(status, outcome.err().map(|error| error.to_string()))));
+            let exit = explain(status, outcome.err().map(|error| error.to_string()));
+            let cause = if running.is_overrun() { HARD_KILL } else { exit.cause };
+            sender.send_replace(Some(Exit { cause, ..exit }));
         });
         Ok(Worker { pid, link, output, exit })
     }

@@ -3,10 +3,13 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
-use samovar_core::error::Error;
+use samovar_core::clock::{Nanos, now};
+use samovar_core::error::{Code, Error};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::shutting_down;
 
@@ -23,10 +26,22 @@ impl Aside {
         Self { turns: Arc::new(Semaphore::new(processors)) }
     }
 
-    /// Run `work` when it is its turn; it panics as the work does. What is dropped before its turn never runs.
+    /// Run `work` when it is its turn; it panics as the work does. What is dropped or late before its turn never runs.
     ///
-    /// Errors with `shutting_down`.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    /// Errors with `shutting_down` and `deadline_exceeded`.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        deadline: Nanos,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let left = Duration::from_nanos(deadline.saturating_sub(now()));
+        if left.is_zero() {
+            return Err(late());
+        }
+        timeout(left, self.run_at_last(work)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn run_at_last<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let working = spawn_blocking(move || {
             let _turn = turn; // until the work has ended, whether or not somebody waits for it
@@ -39,12 +54,21 @@ impl Aside {
     }
 }
 
+fn late() -> Error {
+    Error::new(
+        Code::DeadlineExceeded,
+        "the deadline passed while long JSON waited to be read or written; allow more time",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
     use std::sync::mpsc;
     use std::task::Poll;
+
+    use samovar_core::clock::NEVER;
 
     use super::*;
     use crate::door::panic::catch;
@@ -53,7 +77,7 @@ mod tests {
     async fn others_go_on_while_work_is_done() {
         let (send, receive) = mpsc::channel();
         let aside = Aside::new();
-        let working = aside.run(move || receive.recv());
+        let working = aside.run(NEVER, move || receive.recv());
         // On this one thread: were the work done here, nobody would ever send.
         let (done, ()) = tokio::join!(working, async { send.send(7).unwrap() });
         assert_eq!(done, Ok(Ok(7)));
@@ -64,8 +88,8 @@ mod tests {
         let aside = Aside { turns: Arc::new(Semaphore::new(1)) };
         let (release, released) = mpsc::channel::<()>();
         let (ran, runs) = mpsc::channel();
-        let mut first = pin!(aside.run(move || released.recv()));
-        let mut late = Box::pin(aside.run(move || ran.send(())));
+        let mut first = pin!(aside.run(NEVER, move || released.recv()));
+        let mut late = Box::pin(aside.run(NEVER, move || ran.send(())));
         poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending() && late.as_mut().poll(cx).is_pending());
             Poll::Ready(())
@@ -74,13 +98,33 @@ mod tests {
         drop(late);
         release.send(()).unwrap();
         assert_eq!(first.await, Ok(Ok(())));
-        assert!(aside.run(move || runs.recv()).await.unwrap().is_err());
+        assert!(aside.run(NEVER, move || runs.recv()).await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_late_before_its_turn_never_runs() {
+        let aside = Aside { turns: Arc::new(Semaphore::new(1)) };
+        let (release, released) = mpsc::channel::<()>();
+        let mut first = pin!(aside.run(NEVER, move || released.recv()));
+        poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        for deadline in [now() + 20_000_000, now()] {
+            let late = aside.run(deadline, || unreachable!("it is too late")).await;
+            assert_eq!(late.map(|()| 7).unwrap_err().code, Code::DeadlineExceeded);
+            assert!(now() >= deadline);
+        }
+        release.send(()).unwrap();
+        assert_eq!(first.await, Ok(Ok(())));
+        assert_eq!(aside.run(now() + 60_000_000_000, || 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn a_panic_is_that_of_who_waits_and_frees_its_turn() {
         let aside = Aside { turns: Arc::new(Semaphore::new(1)) };
-        assert!(catch(aside.run(|| panic!("at work"))).await.is_err());
-        assert_eq!(aside.run(|| 7).await, Ok(7));
+        assert!(catch(aside.run(NEVER, || panic!("at work"))).await.is_err());
+        assert_eq!(aside.run(NEVER, || 7).await, Ok(7));
     }
 }

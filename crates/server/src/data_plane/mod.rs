@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use samovar_core::clock::now;
+use samovar_core::admission::default_timeout;
+use samovar_core::clock::{NEVER, Nanos, now};
 use samovar_core::config::EngineConfig;
 use samovar_core::error::{Code, Error};
 use samovar_core::events::Events;
@@ -186,10 +187,22 @@ impl DataPlane {
         BodyPermit { plane: Arc::clone(self), bytes: 0 }
     }
 
+    /// When a request must be answered that arrived then and brings its `timeout`, or has its model's. Of a model that is
+    /// not there: never.
+    #[must_use]
+    pub(crate) fn deadline(&self, model: &str, version: Option<&str>, arrived: Nanos, timeout: Option<Nanos>) -> Nanos {
+        let own = || self.registry.find(model, version).ok().map(|found| default_timeout(&found.spec));
+        timeout.or_else(own).map_or(NEVER, |timeout| arrived.saturating_add(timeout))
+    }
+
     /// Do what takes long beside the threads that serve connections, on as many as there are processors. Dropping the
-    /// future drops what has not begun. Errors with `shutting_down`.
-    pub(crate) async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        self.aside.run(work).await
+    /// future drops what has not begun. Errors with `shutting_down` and `deadline_exceeded`.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        deadline: Nanos,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.aside.run(deadline, work).await
     }
 
     /// Run one request and let its door `encode` the answer. Dropping the future cancels it. What came of both is
@@ -211,7 +224,7 @@ impl DataPlane {
         let permit = visit::check_takes_tensors(&version, &request.model).and_then(|()| InFlight::take(self, &version));
         let answer = match permit {
             Ok(_permit) => match version.infer(request).await {
-                Ok(response) => encode(response).await,
+                Ok(response) => encode(response).await.inspect_err(|error| self.count_late(&version, error.code)),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -223,9 +236,9 @@ impl DataPlane {
     /// Count a request that was refused before [`Self::infer`]. Names that are not configured count as empty, so that
     /// clients cannot make new series.
     pub fn refused(&self, door: &'static str, model: &str, version: Option<&str>, code: Code) {
-        let known = self.registry.find(model, version).ok();
-        let (name, version) = known.as_ref().map_or(("", ""), |found| (&*found.name, &*found.version));
-        self.count(door, name, version, Err(code));
+        let Ok(known) = self.registry.find(model, version) else { return self.count(door, "", "", Err(code)) };
+        self.count_late(&known, code);
+        self.count(door, &known.name, &known.version, Err(code));
     }
 
     /// The version that a request gets which names none.
@@ -271,6 +284,13 @@ impl DataPlane {
                 return;
             }
             notified.await;
+        }
+    }
+
+    /// Count what expired at the door, before the queue or after the model.
+    fn count_late(&self, version: &Version, code: Code) {
+        if code == Code::DeadlineExceeded {
+            self.metrics.expired.with_label_values(&[&*version.name, &*version.version, "door"]).inc();
         }
     }
 

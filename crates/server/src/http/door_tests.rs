@@ -1,5 +1,6 @@
 //! The door over a real socket and a data plane without models.
 
+use samovar_core::clock::NEVER;
 use samovar_core::config::{
     Control, EngineConfig, ExposeErrors, LogFormat, MethodSpec, RouteSpec, ServiceSpec, TransportKind, VersionSpec,
 };
@@ -290,7 +291,7 @@ fn occupy(plane: &Arc<DataPlane>) -> (std::sync::mpsc::Sender<()>, Vec<tokio::ta
     let processors = std::thread::available_parallelism().unwrap().get();
     let busy = |_| {
         let (plane, released) = (Arc::clone(plane), Arc::clone(&released));
-        tokio::spawn(async move { drop(plane.aside(move || released.lock().recv()).await) })
+        tokio::spawn(async move { drop(plane.aside(NEVER, move || released.lock().recv()).await) })
     };
     (release, (0..processors).map(busy).collect())
 }
@@ -317,6 +318,20 @@ async fn a_long_body_is_read_while_others_are_answered() {
     let (answer, ()) = tokio::join!(long, shorts);
     assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_model"));
     assert!(answer.body.contains("\"50000\""), "{}", answer.body);
+    for task in busy {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_that_waits_longer_than_its_deadline_is_answered_then() {
+    let door = start_with(EngineConfig { max_body_bytes: 1 << 20, max_bodies_bytes: 1 << 22, ..config() });
+    let (release, busy) = occupy(&door.plane);
+    let long =
+        format!(r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"FP32","data":[{}1]}}]}}"#, "1,".repeat(50_000));
+    let answer = door.post("/v2/models/m/infer", "samovar-timeout-ms: 20\r\n", &long).await;
+    assert_eq!((answer.status, answer.code().as_str()), (504, "deadline_exceeded"));
+    drop(release);
     for task in busy {
         task.await.unwrap();
     }

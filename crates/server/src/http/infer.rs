@@ -36,16 +36,33 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut
         }
     };
     let (request, form) = prepared;
-    plane.infer(door, request, async |response| reply(plane, response, form).await).await
+    let deadline = deadline(plane, &target, call, request.timeout);
+    plane.infer(door, request, async |response| reply(plane, response, form, deadline).await).await
+}
+
+/// What tells when the answer is due; only long JSON asks.
+fn deadline<'a>(
+    plane: &'a DataPlane,
+    target: &'a Target<'_>,
+    call: &Call<'_>,
+    timeout: Option<Nanos>,
+) -> impl FnOnce() -> Nanos + 'a {
+    let arrived = call.line.arrived;
+    move || plane.deadline(&target.model, target.version.as_deref(), arrived, timeout)
 }
 
 /// The answer, encoded.
-async fn reply(plane: &DataPlane, response: InferResponse, form: Form) -> Result<Reply, Error> {
+async fn reply(
+    plane: &DataPlane,
+    response: InferResponse,
+    form: Form,
+    deadline: impl FnOnce() -> Nanos,
+) -> Result<Reply, Error> {
     let version = Arc::clone(&response.version);
     let encoded = if text_length(&response, &form) < MIN_ASIDE_BYTES {
         encode(&response, &form)?
     } else {
-        plane.aside(move || encode(&response, &form)).await??
+        plane.aside(deadline(), move || encode(&response, &form)).await??
     };
     Ok(Reply::outputs(encoded, version))
 }
@@ -57,10 +74,13 @@ async fn prepare(
     call: &mut Call<'_>,
     permit: &mut BodyPermit,
 ) -> Result<(InferRequest, Form), Error> {
-    let coding = call.head.check_content()?;
-    let json_length = call.head.json_length()?;
-    let options = Options { timeout: call.head.timeout()?, idempotent: call.head.idempotent()? };
-    let (mut decoded, read) = read(plane, target, call, permit, (coding, json_length)).await?;
+    let options = Options {
+        coding: call.head.check_content()?,
+        json_length: call.head.json_length()?,
+        timeout: call.head.timeout()?,
+        idempotent: call.head.idempotent()?,
+    };
+    let (mut decoded, read) = read(plane, target, call, permit, &options).await?;
     let own_id: Option<Arc<str>> = decoded.id.take().map(Arc::from);
     if own_id.is_some() {
         call.line.request_id.clone_from(&own_id);
@@ -77,8 +97,10 @@ async fn read(
     target: &Target<'_>,
     call: &mut Call<'_>,
     permit: &mut BodyPermit,
-    (coding, json_length): (Option<Coding>, Option<usize>),
+    options: &Options,
 ) -> Result<(Decoded, Result<(), Error>), Error> {
+    let (coding, json_length) = (options.coding, options.json_length);
+    let deadline = deadline(plane, target, call, options.timeout);
     let limits = BodyLimits::new(plane.config().max_body_bytes);
     let limit = limits.max_bytes;
     let grow = |bytes| permit.grow(bytes);
@@ -86,7 +108,7 @@ async fn read(
     if is_long && coding.is_none() && json_length.is_none() {
         let parts = body::read_parts(call.body, &limits, grow).await?;
         call.line.bytes_in = parts.iter().map(|part| part.len() as u64).sum();
-        return plane.aside(move || decode(|decoded| decoded.read_parts(&parts, limit))).await;
+        return plane.aside(deadline(), move || decode(|decoded| decoded.read_parts(&parts, limit))).await;
     }
     let bytes = body::read(call.body, coding, &limits, grow).await?;
     call.line.bytes_in = bytes.len() as u64;
@@ -95,7 +117,7 @@ async fn read(
     }
     match split(&bytes, json_length) {
         Ok(length) if length < MIN_ASIDE_BYTES => Ok(decode(|decoded| decoded.read(&bytes, length, limit))),
-        Ok(length) => plane.aside(move || decode(|decoded| decoded.read(&bytes, length, limit))).await,
+        Ok(length) => plane.aside(deadline(), move || decode(|decoded| decoded.read(&bytes, length, limit))).await,
         Err(error) => Err(error),
     }
 }
@@ -108,6 +130,8 @@ fn decode(read: impl FnOnce(&mut Decoded) -> Result<(), Error>) -> (Decoded, Res
 
 /// What headers say of a request.
 struct Options {
+    coding: Option<Coding>,
+    json_length: Option<usize>,
     timeout: Option<Nanos>,
     idempotent: Option<bool>,
 }

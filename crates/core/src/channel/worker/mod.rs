@@ -25,7 +25,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 pub use self::answers::NoRoom;
 use self::calls::InputRange;
 pub use self::streams::{CallState, Step, StepNews};
-use self::thread::{end_process_group, wake_at_end_of};
+use self::thread::{be_ended_before_the_engine, end_process_group, wake_at_end_of};
 use super::arena::Arena;
 use super::frame::{BadFrame, Descriptor, Kind};
 use super::lookout::lookout;
@@ -183,6 +183,7 @@ impl WorkerEnd {
         rustix::stdio::dup2_stdin(&nothing)?;
         let end = Self::connect(socket, end_process_group)?;
         wake_at_end_of(end.engine)?;
+        be_ended_before_the_engine();
         end.is_child.store(true, Ordering::Relaxed);
         Ok(end)
     }
