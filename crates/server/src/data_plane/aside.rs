@@ -55,10 +55,7 @@ impl Aside {
 }
 
 fn late() -> Error {
-    Error::new(
-        Code::DeadlineExceeded,
-        "the deadline passed while long JSON waited to be read or written; allow more time",
-    )
+    Error::new(Code::DeadlineExceeded, "the deadline passed while long JSON waited to be read; allow more time")
 }
 
 #[cfg(test)]

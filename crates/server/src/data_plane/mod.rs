@@ -224,7 +224,7 @@ impl DataPlane {
         let permit = visit::check_takes_tensors(&version, &request.model).and_then(|()| InFlight::take(self, &version));
         let answer = match permit {
             Ok(_permit) => match version.infer(request).await {
-                Ok(response) => encode(response).await.inspect_err(|error| self.count_late(&version, error.code)),
+                Ok(response) => encode(response).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -237,7 +237,9 @@ impl DataPlane {
     /// clients cannot make new series.
     pub fn refused(&self, door: &'static str, model: &str, version: Option<&str>, code: Code) {
         let Ok(known) = self.registry.find(model, version) else { return self.count(door, "", "", Err(code)) };
-        self.count_late(&known, code);
+        if code == Code::DeadlineExceeded {
+            self.metrics.expired.with_label_values(&[&*known.name, &*known.version, "door"]).inc();
+        }
         self.count(door, &known.name, &known.version, Err(code));
     }
 
@@ -284,13 +286,6 @@ impl DataPlane {
                 return;
             }
             notified.await;
-        }
-    }
-
-    /// Count what expired at the door, before the queue or after the model.
-    fn count_late(&self, version: &Version, code: Code) {
-        if code == Code::DeadlineExceeded {
-            self.metrics.expired.with_label_values(&[&*version.name, &*version.version, "door"]).inc();
         }
     }
 

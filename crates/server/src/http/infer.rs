@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body;
-use samovar_core::clock::Nanos;
+use samovar_core::clock::{NEVER, Nanos};
 use samovar_core::error::Error;
 use samovar_core::request::{InferRequest, InferResponse};
 
@@ -36,33 +36,16 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut
         }
     };
     let (request, form) = prepared;
-    let deadline = deadline(plane, &target, call, request.timeout);
-    plane.infer(door, request, async |response| reply(plane, response, form, deadline).await).await
+    plane.infer(door, request, async |response| reply(plane, response, form).await).await
 }
 
-/// What tells when the answer is due; only long JSON asks.
-fn deadline<'a>(
-    plane: &'a DataPlane,
-    target: &'a Target<'_>,
-    call: &Call<'_>,
-    timeout: Option<Nanos>,
-) -> impl FnOnce() -> Nanos + 'a {
-    let arrived = call.line.arrived;
-    move || plane.deadline(&target.model, target.version.as_deref(), arrived, timeout)
-}
-
-/// The answer, encoded.
-async fn reply(
-    plane: &DataPlane,
-    response: InferResponse,
-    form: Form,
-    deadline: impl FnOnce() -> Nanos,
-) -> Result<Reply, Error> {
+/// The answer, encoded: one that is there is not late any more.
+async fn reply(plane: &DataPlane, response: InferResponse, form: Form) -> Result<Reply, Error> {
     let version = Arc::clone(&response.version);
     let encoded = if text_length(&response, &form) < MIN_ASIDE_BYTES {
         encode(&response, &form)?
     } else {
-        plane.aside(deadline(), move || encode(&response, &form)).await??
+        plane.aside(NEVER, move || encode(&response, &form)).await??
     };
     Ok(Reply::outputs(encoded, version))
 }
@@ -100,7 +83,8 @@ async fn read(
     options: &Options,
 ) -> Result<(Decoded, Result<(), Error>), Error> {
     let (coding, json_length) = (options.coding, options.json_length);
-    let deadline = deadline(plane, target, call, options.timeout);
+    let arrived = call.line.arrived;
+    let deadline = || plane.deadline(&target.model, target.version.as_deref(), arrived, options.timeout);
     let limits = BodyLimits::new(plane.config().max_body_bytes);
     let limit = limits.max_bytes;
     let grow = |bytes| permit.grow(bytes);
