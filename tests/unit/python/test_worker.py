@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import re
+import resource
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -130,7 +131,7 @@ def load(path: Path, *, is_async: bool = False, instance: int = 0, **options: An
         inputs=[spec],
         outputs=[{**spec, "name": "output"}],
         batch_axis=True,
-        options={"concurrency": 1, "writable_inputs": False, **options},
+        options={"concurrency": 1, "writable_inputs": False, "max_memory_bytes": None, **options},
         instance=instance,
         service=None,
     )
@@ -399,3 +400,13 @@ def test_an_instance_among_others_that_fails_to_load_leaves_nothing(program: Pro
     assert bad.answer()[1]["message"] == "M.load() raised ValueError: no weights"
     assert call.rows() == [[1, 1]]
     assert late.answers[0][0] == "KeyError"
+
+
+def test_a_limit_of_memory_that_is_too_small_is_refused_before_it_holds(program: Program) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    ask = load(program(model("return x")), max_memory_bytes=4_096)
+    run(ask)
+    ok, failure = ask.answer()
+    assert (ok, failure["exception"]) == (False, "MemoryError")
+    assert failure["message"].startswith("max_memory_bytes is 4096, but the worker's libraries alone take ")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

@@ -71,7 +71,8 @@ class Mounted:
     async def load(self) -> Answer:
         (model,) = runtime_for(self._path).inspect(Question(self._path))
         source = {**model["source"], "expose_errors": True}
-        return await self._told("load", **{**model, "source": source, "instance": 0})
+        options = {**model["options"], "max_memory_bytes": None}
+        return await self._told("load", **{**model, "options": options, "source": source, "instance": 0})
 
     async def unload(self) -> Answer:
         return await self._told("unload")
