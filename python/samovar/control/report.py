@@ -10,9 +10,9 @@ from samovar.control.console import Style, is_terminal, say
 from samovar.control.engine import Engine
 from samovar.control.introduction import Introduction, failure_lines
 from samovar.control.loads import Fault
-from samovar.control.manager import ServiceManager
 from samovar.control.progress import Progress
 from samovar.control.ready_file import ReadyFile
+from samovar.control.service_manager import ServiceManager
 from samovar.repository.sources import Key
 
 __all__ = ["Report"]

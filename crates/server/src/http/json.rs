@@ -31,8 +31,8 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0, depth: 0, later: [].iter() }
     }
 
-    /// A cursor at the start of a text in pieces. Where they meet, anything may end but what is behind a comma in a string:
-    /// it cannot be read, although it may be right. Faults tell their place in their own piece.
+    /// A cursor at the start of a text in pieces, which meet behind commas. A string that lies across two of them is not
+    /// read, although it may be right, and faults tell their place in their own piece.
     pub(super) fn over(pieces: &'a [Cow<'a, [u8]>]) -> Self {
         Self { later: pieces.iter(), ..Self::new(&[]) }
     }

@@ -56,6 +56,9 @@ impl Decoded {
 
     /// The same of a body in `parts` which is JSON alone.
     pub(super) fn read_parts(&mut self, parts: &[Bytes], limit: u64) -> Result<(), Error> {
+        if let [whole] = parts {
+            return self.read(whole, whole.len(), limit);
+        }
         let mut decoded = Self::default();
         if decoded.document(Cursor::over(&pieces(parts)), Blobs::new(Bytes::new()), limit).is_ok() {
             *self = decoded;
