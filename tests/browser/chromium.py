@@ -66,9 +66,19 @@ class Page:
         self._events.clear()
         self._load(address)
 
+    def follow(self, selector: str) -> None:
+        """Click at a link and return when everything that its page names has come; what waits in a page dies with it."""
+        with self._loaded():
+            self.click(selector)
+
     def _load(self, address: str) -> None:
+        with self._loaded():
+            self.call("Page.navigate", url=address)
+
+    @contextmanager
+    def _loaded(self) -> Iterator[None]:
         loads = len(self._told("Page.loadEventFired"))
-        self.call("Page.navigate", url=address)
+        yield
         while len(self._told("Page.loadEventFired")) == loads:
             self._events.append(json.loads(self._connection.recv(TIMEOUT_S)))
 

@@ -65,6 +65,6 @@ def test_what_a_page_suggests_is_accepted(served: Served, page: Page) -> None:
 def test_the_list_of_services_leads_to_their_pages(served: Served, page: Page) -> None:
     page.open(address(served, "/docs"))
     assert page.evaluate("[...document.querySelectorAll('h2')].map(title => title.innerText)") == sorted(OPERATIONS)
-    page.click("a[href='/photos/docs']")
+    page.follow("a[href='/photos/docs']")
     page.wait_for("document.querySelector('.opblock') !== null")
     assert page.complaints() == []
