@@ -67,7 +67,7 @@ class Page:
         self._load(address)
 
     def follow(self, selector: str) -> None:
-        """Click at a link and return when everything that its page names has come; what waits in a page dies with it."""
+        """Click at a link and return when its page has come; what waits in a page would end with that page."""
         with self._loaded():
             self.click(selector)
 
