@@ -44,11 +44,13 @@ def error_statuses() -> list[tuple[str, int, int]]:
 class Engine:
     """The data plane of one engine process: doors, queues, channels and the supervision of workers."""
 
-    def __new__(cls, settings: str) -> Engine:
+    def __new__(cls, settings: str, inherited: list[str]) -> Engine:
         """Start the data plane: its threads run and its doors are bound when this returns; nothing is ready yet.
 
-        Raises OSError where an address cannot be bound (its file name says whose: "http", "grpc" or "admin"),
-        ValueError where `settings` does not fit.
+        `inherited` says which doors, "http" or "grpc", the sockets of LISTEN_FDS are, in their order. Where there are
+        any none is bound, these are opened by `mark_started`, and the variables are removed. Raises OSError where an
+        address cannot be bound (its file name says whose: "http", "grpc" or "admin"), ValueError where `settings` does
+        not fit.
         """
 
     def addresses(self) -> str:
@@ -102,7 +104,7 @@ class Engine:
         """
 
     def mark_started(self) -> None:
-        """Start-up loads have ended: readiness may turn true."""
+        """Start-up loads have ended: readiness may turn true, and doors that were inherited open."""
 
     def stop(self) -> None:
         """Drain and end everything; returns, without the GIL held meanwhile, when no worker is left."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.frames import CloseCode
 
 from serving import Serve, Served, both_transports
 from sockets import Sockets
@@ -82,14 +83,30 @@ def test_a_stop_waits_for_sockets_no_longer_than_it_may(serve: Serve) -> None:
     assert sockets.served.wait_gone() == []
 
 
-def test_a_socket_goes_on_while_a_stop_waits_for_it(serve: Serve) -> None:
-    sockets = Sockets(serve("sockets.py"))
+def test_a_socket_goes_on_until_the_drain_delay_is_over_and_is_then_told_to_close(serve: Serve) -> None:
+    sockets = Sockets(serve("sockets.py", options=["--drain-delay-s", "1"]))
     with sockets.open("echo") as socket:
         eventually(lambda: sockets.notes() == ["accepted"], "it is open")
         sockets.served.process.send_signal(signal.SIGTERM)
         eventually(lambda: "draining" in sockets.served.output(), "it drains")
         socket.send("still")
         assert socket.recv() == "still"
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == CloseCode.GOING_AWAY
+    assert sockets.served.process.wait(10) == 0, "nobody waits for the drain time"
+
+
+def test_a_service_that_still_sends_when_it_is_told_of_a_stop_may_go_on(serve: Serve) -> None:
+    sockets = Sockets(serve("sockets.py"))
+    count = 400  # more than the buffers between the application and the test hold
+    with sockets.open(f"pour/{count}") as socket:
+        assert socket.recv()
+        sockets.served.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "draining" in sockets.served.output(), "it drains")
+        for _ in range(count - 1):
+            assert socket.recv()
     assert sockets.served.process.wait(10) == 0
 
 

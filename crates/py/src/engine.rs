@@ -60,9 +60,9 @@ pub(crate) fn check_version(spec: &str) -> PyResult<()> {
 #[pymethods]
 impl Engine {
     #[new]
-    fn new(py: Python<'_>, settings: &str) -> PyResult<Self> {
+    fn new(py: Python<'_>, settings: &str, inherited: Vec<String>) -> PyResult<Self> {
         let config: EngineConfig = parse("settings", settings)?;
-        py.detach(|| ServerEngine::start(config)).map(Self).map_err(|error| os_error(&error))
+        py.detach(|| ServerEngine::start(config, &inherited)).map(Self).map_err(|error| os_error(&error))
     }
 
     fn addresses(&self) -> PyResult<String> {

@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::connection::{GRACE, Listener};
 use crate::data_plane::DataPlane;
 use crate::listeners::{self, Addresses, Listeners, StartError};
 use crate::{log, memory};
@@ -46,6 +47,9 @@ pub struct Engine {
     next_probe: AtomicU64,
     probing: Semaphore,
     describers: Mutex<Describers>,
+    /// Doors that were inherited open when the loads of the start have ended: until then their clients wait, or are
+    /// another engine's.
+    waiting: Mutex<Option<Vec<Listener>>>,
     /// Tells the doors to take no new connections, and by when to end.
     stop_doors: watch::Sender<Option<Instant>>,
     doors: Mutex<Option<JoinHandle<()>>>,
@@ -64,11 +68,12 @@ struct Describers {
 }
 
 impl Engine {
-    /// Start the threads, bind the doors, begin to start workers.
-    pub fn start(config: EngineConfig) -> Result<Arc<Self>, StartError> {
+    /// Start the threads, bind the doors, begin to start workers. `inherited` names the doors, `http` or `grpc`, of the
+    /// sockets that the process was started with (`LISTEN_FDS`), which are opened by [`Self::mark_started`].
+    pub fn start(config: EngineConfig, inherited: &[String]) -> Result<Arc<Self>, StartError> {
         memory::keep_freed();
         let log = log::init(config.log_format);
-        let listeners = Listeners::bind(&config)?;
+        let listeners = Listeners::open(&config, inherited)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.engine_threads.max(1))
             .thread_name("samovar")
@@ -88,8 +93,6 @@ impl Engine {
         );
         let probes_at_once = config.engine_threads + 1;
         let plane = DataPlane::new(config, listeners.addresses(), Arc::clone(&registry), metrics, Arc::clone(&events));
-        let (stop_doors, stopped) = watch::channel(None);
-        let doors = runtime.spawn(listeners::serve(listeners.doors, Arc::clone(&plane), stopped));
         let (stop_admin, stopped) = watch::channel(None);
         let admin = runtime.spawn(listeners::serve_owner(listeners.admin, Arc::clone(&plane), stopped));
         let engine = Arc::new(Self {
@@ -101,15 +104,26 @@ impl Engine {
             next_probe: AtomicU64::new(1),
             probing: Semaphore::new(probes_at_once),
             describers: Mutex::default(),
-            stop_doors,
-            doors: Mutex::new(Some(doors)),
+            waiting: Mutex::new(Some(listeners.doors)),
+            stop_doors: watch::Sender::new(None),
+            doors: Mutex::default(),
             stop_admin,
             admin: Mutex::new(Some(admin)),
             runtime,
             log: Mutex::new(Some(log)),
         });
         engine.watch_signals()?;
+        if inherited.is_empty() {
+            engine.open_doors();
+        }
         Ok(engine)
+    }
+
+    fn open_doors(&self) {
+        if let Some(listeners) = self.waiting.lock().take() {
+            let doors = listeners::serve(listeners, Arc::clone(&self.plane), self.stop_doors.subscribe());
+            *self.doors.lock() = Some(self.runtime.spawn(doors));
+        }
     }
 
     /// Where the doors are.
@@ -230,6 +244,7 @@ impl Engine {
     /// Start-up loads have ended: readiness may turn true, and spares may start.
     pub fn mark_started(&self) {
         self.plane.mark_started();
+        self.open_doors();
         if let Some(log) = &*self.log.lock() {
             log.leave_terminal();
         }
@@ -243,15 +258,22 @@ impl Engine {
         drop(self.log.lock().take());
     }
 
-    /// Order: readiness turns false; after the delay new requests are refused and idle connections closed; what is in
-    /// flight ends within the drain time; workers end; then the last connections, and those of the owner.
+    /// Order: readiness turns false; after the delay no connection is accepted, and each that is open is told to close:
+    /// for a moment it may still bring a request. From then on requests are refused; what is in flight ends within the
+    /// drain time; workers end; then the last connections, and those of the owner.
     async fn shut_down(&self) {
         let config = self.plane.config();
         self.plane.begin_drain();
         tokio::time::sleep(seconds(config.drain_delay_s)).await;
         let deadline = Instant::now() + seconds(config.drain_timeout_s);
-        self.plane.refuse();
         self.stop_doors.send_replace(Some(deadline + LAST_ANSWERS));
+        let mut doors = self.doors.lock().take();
+        if let Some(open) = &mut doors
+            && tokio::time::timeout_at(deadline.min(Instant::now() + GRACE), open).await.is_ok()
+        {
+            doors = None;
+        }
+        self.plane.refuse();
         if tokio::time::timeout_at(deadline, self.plane.drained()).await.is_err() {
             tracing::warn!("the drain time is over, requests in flight are ended");
         }
@@ -260,8 +282,7 @@ impl Engine {
         self.registry.history().close();
         let last = Instant::now() + LAST_ANSWERS;
         self.stop_admin.send_replace(Some(last));
-        let (doors, admin) = (self.doors.lock().take(), self.admin.lock().take());
-        for task in [doors, admin].into_iter().flatten() {
+        for task in [doors, self.admin.lock().take()].into_iter().flatten() {
             let _ = tokio::time::timeout_at(last, task).await;
         }
         tracing::info!("the engine has stopped");

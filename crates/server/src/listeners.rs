@@ -49,8 +49,23 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// One socket speaks both protocols; TCP has a second port, where clients of gRPC look for it.
-    pub(crate) fn bind(config: &EngineConfig) -> Result<Self, StartError> {
+    /// One socket speaks both protocols; TCP has a second port, where clients of gRPC look for it. `inherited` are the
+    /// doors, `http` or `grpc`, of the sockets that the process was started with, in their order: where there are any,
+    /// nothing is bound beside the admin socket.
+    pub(crate) fn open(config: &EngineConfig, inherited: &[String]) -> Result<Self, StartError> {
+        if inherited.is_empty() {
+            return Self::bind(config);
+        }
+        let mut doors: Vec<_> = inherited.iter().zip(connection::inherit()?).collect();
+        doors.sort_by_key(|(name, _)| *name != "http");
+        if doors.len() < inherited.len() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "fewer sockets are there than were named").into());
+        }
+        let doors = doors.into_iter().map(|(_, listener)| listener).collect();
+        Ok(Self { doors, admin: bind_admin(config)? })
+    }
+
+    fn bind(config: &EngineConfig) -> Result<Self, StartError> {
         let listen = |name, port| {
             connection::bind(&config.host, port).map_err(|cause| StartError { listener: Some(name), cause })
         };

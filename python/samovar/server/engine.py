@@ -13,6 +13,7 @@ from samovar.control.ready_file import ReadyFile
 from samovar.control.report import Report
 from samovar.errors import SamovarError, ServerError
 from samovar.server.handover import Handover
+from samovar.server.inherited import Inherited
 
 __all__ = ["main"]
 
@@ -36,15 +37,21 @@ def main(descriptor: int) -> int:
 def _serve(handover: Handover, news: "_News") -> int:
     from samovar import _core
 
-    settings = handover.configuration.server
+    inherited = Inherited.of(os.environ)
+    settings = inherited.settle(handover.configuration.server)
     ReadyFile(settings.ready_file).check()
     try:
-        engine = _core.Engine(json.dumps(settings.to_engine()))
+        engine = _core.Engine(json.dumps(settings.to_engine()), inherited.names)
     except OSError as error:
         raise _bind_error(settings, error) from error
     except ValueError as error:
         raise ServerError(f"the data plane refuses its settings: {error}") from error
     report = Report(engine, settings, news.tell)
+    if inherited.doors:
+        places = {door.name: door.place for door in inherited.doors}
+        engine.log("info", "the doors are inherited sockets; --host and the ports are not used", json.dumps(places))
+    if inherited.remark is not None:
+        report.remark(inherited.remark)
     return Controller(engine, handover.configuration, handover.targets, report).run()
 
 

@@ -69,6 +69,7 @@ class _Connection:
             if data:
                 await self._heard(data)
             elif self._call.cancelled or self._call.is_body_over or self._is_over:
+                await self._leave()
                 self._disconnected(_GONE)
             else:
                 await self._running.news()
@@ -126,6 +127,13 @@ class _Connection:
         with suppress(ConnectionError):
             if self._protocol.state is State.OPEN:
                 self._protocol.send_close(CloseCode.INTERNAL_ERROR)
+                await self._flush()
+
+    async def _leave(self) -> None:
+        """Nothing more comes: the client has gone without a word, or is still there and the engine stops."""
+        if self._protocol.state is State.OPEN and not self._is_over:
+            with suppress(ConnectionError):
+                self._protocol.send_close(CloseCode.GOING_AWAY)
                 await self._flush()
 
     async def _hear_out(self) -> None:

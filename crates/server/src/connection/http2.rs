@@ -60,6 +60,7 @@ pub(super) async fn serve<H: Handler>(
     }
     // The client is told which requests were taken, so that it may send the others elsewhere; it hangs up, or is cut.
     connection.as_mut().graceful_shutdown();
+    pulse.linger_briefly();
     pulse.progressed();
     tokio::select! {
         _ = connection => {}

@@ -19,9 +19,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::pulse::Pulse;
 
-/// How long a client that still sends may do so after our last word, so that it reads the answer before a reset.
-const LINGER: Duration = Duration::from_secs(5);
-
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
@@ -134,8 +131,8 @@ impl TimedStream {
     }
 
     /// Read on, into nothing, until the client has read our answer and closed, or time is up.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = *self.linger_until.get_or_insert_with(|| clock::now().saturating_add(clock::nanos(LINGER)));
+    fn poll_linger(&mut self, cx: &mut Context<'_>, limit: Nanos) -> Poll<io::Result<()>> {
+        let until = *self.linger_until.get_or_insert_with(|| clock::now().saturating_add(limit));
         let mut waste = [0; 4_096];
         loop {
             let mut buffer = ReadBuf::new(&mut waste);
@@ -209,7 +206,10 @@ impl AsyncWrite for TimedStream {
         if this.linger_until.is_none() {
             ready!(this.stream().poll_shutdown(cx))?;
         }
-        if this.pulse.lingers() { this.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+        match this.pulse.lingers() {
+            Some(limit) => this.poll_linger(cx, limit),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
@@ -33,12 +34,14 @@ pub struct Listener {
     pub(crate) socket: Socket,
     address: Address,
     loopback: bool,
+    inherited: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The path of one that was inherited is not ours to remove.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 impl Listener {
@@ -52,6 +55,12 @@ impl Listener {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// May other processes accept its connections too?
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 }
 
@@ -72,12 +81,17 @@ fn bind_tcp(host: &str, port: u16) -> io::Result<Listener> {
     addresses.sort_by_key(|address| !address.is_ipv4()); // `localhost` is 127.0.0.1 first
     let listener = TcpListener::bind(&addresses[..])?;
     rustix::net::listen(&listener, BACKLOG)?;
+    over_tcp(listener, false)
+}
+
+fn over_tcp(listener: TcpListener, inherited: bool) -> io::Result<Listener> {
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     Ok(Listener {
         socket: Socket::Tcp(listener),
         loopback: bound.ip().to_canonical().is_loopback(),
         address: Address { host: bound.ip().to_string(), port: Some(bound.port()), path: None },
+        inherited,
     })
 }
 
@@ -91,11 +105,37 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     rustix::net::listen(&socket, BACKLOG)?;
     let metadata = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
-    Ok(Listener {
-        socket: Socket::Unix(UnixListener::from(socket), file),
+    Ok(over_unix(UnixListener::from(socket), path, Some(file)))
+}
+
+fn over_unix(listener: UnixListener, path: &Path, file: Option<SocketFile>) -> Listener {
+    Listener {
+        inherited: file.is_none(),
+        socket: Socket::Unix(listener, file),
         loopback: false,
         address: Address { host: format!("{UNIX_PREFIX}{}", path.display()), port: None, path: Some(path.to_owned()) },
-    })
+    }
+}
+
+/// The listening sockets that the process was started with (`LISTEN_FDS`, `LISTEN_PID`), in their order; TCP or Unix
+/// sockets with a path.
+///
+/// They become non-blocking, for whoever shares them too, and are no longer passed on to what this process starts. The
+/// variables are removed, so the second call finds none.
+pub fn inherit() -> io::Result<Vec<Listener>> {
+    let mut passed = ListenFd::from_env();
+    (0..passed.len()).map(|index| take(&mut passed, index)).collect()
+}
+
+fn take(passed: &mut ListenFd, index: usize) -> io::Result<Listener> {
+    if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
+        return over_tcp(listener, true);
+    }
+    let listener = passed.take_unix_listener(index)?.ok_or(io::ErrorKind::InvalidInput)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let path = address.as_pathname().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    Ok(over_unix(listener, &path, None))
 }
 
 /// Remove a socket that outlived its process (its path survives a SIGKILL).

@@ -5,12 +5,19 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use samovar_core::clock::{self, Nanos};
 
 use super::io::{TimedStream, Timers};
+use super::serve::StopSignal;
+
+/// How long a client that still sends may do so after our last word, so that it reads the answer before a reset.
+const LINGER: Duration = Duration::from_secs(5);
+/// The same of one that has nothing left to send but what crossed our end on its way.
+const BRIEF_LINGER: Duration = Duration::from_millis(250);
 
 const FRESH: u8 = 0;
 const HEAD: u8 = 1;
@@ -20,20 +27,20 @@ const STREAMING: u8 = 4;
 const MANY: u8 = 5;
 
 /// What goes on with a socket that no longer speaks HTTP.
-pub(crate) struct Tunnel(Box<dyn FnOnce(TimedStream) -> Run + Send>);
+pub(crate) struct Tunnel(Box<dyn FnOnce(TimedStream, StopSignal) -> Run + Send>);
 
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Tunnel {
-    /// `run` gets the socket when the answer that switches protocols has been written.
+    /// `run` gets the socket when the answer that switches protocols has been written, and is told of a stop.
     pub(crate) fn new<F: Future<Output = ()> + Send + 'static>(
-        run: impl FnOnce(TimedStream) -> F + Send + 'static,
+        run: impl FnOnce(TimedStream, StopSignal) -> F + Send + 'static,
     ) -> Self {
-        Self(Box::new(|stream| Box::pin(run(stream))))
+        Self(Box::new(|stream, stop| Box::pin(run(stream, stop))))
     }
 
-    pub(super) async fn run(self, stream: TimedStream) {
-        self.0(stream).await;
+    pub(super) async fn run(self, stream: TimedStream, stop: StopSignal) {
+        self.0(stream, stop).await;
     }
 }
 
@@ -54,8 +61,8 @@ pub(crate) struct Pulse {
     since: AtomicU64,
     /// Requests that run now, of a connection that carries MANY.
     running: AtomicUsize,
-    /// The client may still be sending when the connection is closed.
-    linger: AtomicBool,
+    /// How long the client may still be sending when the connection is closed, in nanoseconds.
+    linger: AtomicU64,
     /// Who is on the other end; on a Unix socket nobody has an address.
     peer: Option<SocketAddr>,
     /// Left by the request whose answer switches protocols.
@@ -69,7 +76,7 @@ impl Pulse {
             phase: AtomicU8::new(FRESH),
             since,
             running: AtomicUsize::new(0),
-            linger: AtomicBool::new(false),
+            linger: AtomicU64::new(0),
             peer,
             tunnel: Mutex::default(),
         })
@@ -104,11 +111,18 @@ impl Pulse {
 
     /// A body stays unread: give the client time to read the answer before the connection is reset.
     pub(crate) fn linger(&self) {
-        self.linger.store(true, Relaxed);
+        self.linger.store(clock::nanos(LINGER), Relaxed);
     }
 
-    pub(crate) fn lingers(&self) -> bool {
-        self.linger.load(Relaxed)
+    /// The connection is closed although its client may not know yet (RFC 9112, 9.6): what it sends meanwhile is no
+    /// reason for a reset.
+    pub(crate) fn linger_briefly(&self) {
+        self.linger.fetch_max(clock::nanos(BRIEF_LINGER), Relaxed);
+    }
+
+    /// How long to read on after the last word; not at all if nothing is to be expected.
+    pub(crate) fn lingers(&self) -> Option<Nanos> {
+        Some(self.linger.load(Relaxed)).filter(|linger| *linger > 0)
     }
 
     /// Give the socket to `tunnel` once the answer to this request is written; it must be 101.

@@ -13,8 +13,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -31,7 +32,13 @@ const MAX_HEADER_BYTES: usize = 32 << 10;
 /// The wait after a failed accept: out of descriptors, some must be closed before the next try can succeed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Told to every connection of a door: `None` means go on; a moment means take nothing new, and end by then.
+/// After a stop a connection that is silent stays open this long: a request that comes on it is answered, with the word
+/// that it is the last. Closed at once, it would meet requests on their way, and its client could not tell whether they ran.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
+/// How often a connection whose grace is over is asked for the rest of a head that had begun.
+const HEAD_LOOK: Duration = Duration::from_millis(20);
+
+/// Told to every connection of a door: `None` means go on; a moment means take no new connection, and end by then.
 ///
 /// A dropped sender means: end now.
 pub type StopSignal = watch::Receiver<Option<Instant>>;
@@ -55,14 +62,14 @@ enum Acceptor {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        /// Removed with the acceptor.
-        _file: SocketFile,
+        /// Removed with the acceptor; of a socket that was inherited nothing is.
+        _file: Option<SocketFile>,
     },
 }
 
 impl Acceptor {
-    fn new(listener: Listener) -> io::Result<Self> {
-        Ok(match listener.socket {
+    fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
             Socket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
             Socket::Unix(socket, file) => Self::Unix { listener: UnixListener::from_std(socket)?, _file: file },
         })
@@ -78,6 +85,30 @@ impl Acceptor {
             Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
+
+    /// The connections that the kernel keeps for us. They would be reset with the socket; those of one that others
+    /// listen on too are theirs.
+    fn rest(self) -> io::Result<Vec<(Stream, Option<SocketAddr>)>> {
+        let mut rest = Vec::new();
+        match self {
+            Self::Tcp(listener) => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, peer)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    stream.set_nodelay(true)?;
+                    rest.push((Stream::Tcp(TcpStream::from_std(stream)?), Some(peer)));
+                }
+            }
+            Self::Unix { listener, _file } => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    rest.push((Stream::Unix(UnixStream::from_std(stream)?), None));
+                }
+            }
+        }
+        Ok(rest)
+    }
 }
 
 /// Serve `listener` with `handler` until `stop` says otherwise; returns when the last connection has ended.
@@ -87,10 +118,20 @@ pub(crate) async fn serve<H: Handler>(
     limits: Limits,
     mut stop: StopSignal,
 ) -> io::Result<()> {
-    let acceptor = Acceptor::new(listener)?;
+    let stopping = stop.clone();
+    let is_shared = listener.is_inherited();
+    let acceptor = Acceptor::new(listener.socket)?;
     let mut connections = JoinSet::new();
+    let serve = |accepted, permit, connections: &mut JoinSet<()>| {
+        let served = connection(accepted, Arc::clone(&handler), limits.timers, stopping.clone());
+        connections.spawn(async move {
+            served.await;
+            drop::<Option<OwnedSemaphorePermit>>(permit);
+        });
+    };
     loop {
-        let (stream, peer) = tokio::select! {
+        let accepted = tokio::select! {
+            biased;
             () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => continue,
             accepted = acceptor.accept() => match accepted {
@@ -101,18 +142,21 @@ pub(crate) async fn serve<H: Handler>(
                 }
             },
         };
-        // At the limit one connection waits here, the next ones in the kernel's backlog.
+        // At the limit one connection waits here, the next ones in the kernel's backlog. At a stop it is served too:
+        // what was accepted is not dropped.
         let permit = tokio::select! {
-            () = stopped(&mut stop) => break,
-            permit = Arc::clone(&limits.connections).acquire_owned() => permit,
+            () = stopped(&mut stop) => None,
+            permit = Arc::clone(&limits.connections).acquire_owned() => permit.ok(),
         };
-        let served = connection((stream, peer), Arc::clone(&handler), limits.timers, stop.clone());
-        connections.spawn(async move {
-            served.await;
-            drop(permit);
-        });
+        serve(accepted, permit, &mut connections);
     }
-    drop(acceptor);
+    if is_shared {
+        drop(acceptor);
+    } else {
+        for accepted in acceptor.rest()? {
+            serve(accepted, Arc::clone(&limits.connections).try_acquire_owned().ok(), &mut connections);
+        }
+    }
     let deadline = stop.borrow().unwrap_or_else(Instant::now);
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout_at(deadline, ended).await.is_err() {
@@ -123,9 +167,18 @@ pub(crate) async fn serve<H: Handler>(
 }
 
 /// Ready when the door is told to stop.
-pub(super) async fn stopped(stop: &mut StopSignal) {
+pub(crate) async fn stopped(stop: &mut StopSignal) {
     // Err: the sender is gone.
     stop.wait_for(Option::is_some).await.ok();
+}
+
+/// Ready when the grace of a stop is over, and no head is under way.
+async fn parting(stop: &mut StopSignal, pulse: &Pulse) {
+    stopped(stop).await;
+    tokio::time::sleep(GRACE).await;
+    while pulse.has_begun_head() {
+        tokio::time::sleep(HEAD_LOOK).await; // the timer of the head bounds it
+    }
 }
 
 /// An accept error never ends the loop: most are about one connection, the others end by themselves.
@@ -152,7 +205,11 @@ async fn connection<H: Handler>(
     let sniffed = tokio::select! {
         biased;
         sniffed = sniff(&mut stream) => sniffed,
-        () = stopped(&mut stop) => None,
+        () = parting(&mut stop, &pulse) => {
+            pulse.linger_briefly();
+            stream.shutdown().await.ok();
+            return;
+        }
     };
     let Some((protocol, start)) = sniffed else { return };
     stream.replay(start);
@@ -177,11 +234,12 @@ async fn http1<H: Handler>(stream: TimedStream, handler: Arc<H>, pulse: Arc<Puls
     let ended = tokio::select! {
         biased;
         ended = &mut connection => Some(ended),
-        () = stopped(&mut stop) => None,
+        () = parting(&mut stop, &pulse) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
+            pulse.linger_briefly();
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
@@ -193,7 +251,7 @@ async fn http1<H: Handler>(stream: TimedStream, handler: Arc<H>, pulse: Arc<Puls
         stream.replay(parts.read_buf);
         pulse.begin_stream();
         pulse.linger();
-        tunnel.run(stream).await;
+        tunnel.run(stream, stop).await;
     }
 }
 

@@ -194,7 +194,7 @@ impl Door {
 fn switch<S: Source>(asked: &Asked<'_>, begun: Begun<S>, mut account: Account) -> Response<Outgoing> {
     let Begun { response, source, .. } = begun;
     account.begins(response.status());
-    asked.pulse.switch(Tunnel::new(|stream| tunnel::run(stream, source, account)));
+    asked.pulse.switch(Tunnel::new(|stream, stop| tunnel::run(stream, source, account, stop)));
     response.map(|()| Outgoing::default())
 }
 

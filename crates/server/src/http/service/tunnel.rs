@@ -12,14 +12,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::account::Account;
 use super::inflow::PIECE;
 use super::source::{Sink, Source};
+use crate::connection::{StopSignal, stopped};
 
 /// How long a service may take to end once its client has.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// A read with less room than this gets a new buffer.
 const MIN_READ: usize = 4 << 10;
 
-/// Carry bytes until the service ends the exchange, or its client is gone.
-pub(super) async fn run<T, S>(stream: T, mut source: S, mut account: Account)
+/// Carry bytes until the service ends the exchange, or its client is gone. At a stop the service is told that nothing
+/// more will come, and has as long as the stop takes to say its last words.
+pub(super) async fn run<T, S>(stream: T, mut source: S, mut account: Account, mut stop: StopSignal)
 where
     T: AsyncRead + AsyncWrite + Send,
     S: Source,
@@ -31,7 +33,12 @@ where
         tokio::select! {
             ended = down.as_mut() => ended,
             () = up(reader, &sink, &uploaded) => {
+                sink.finish().await.ok();
                 tokio::time::timeout(FAREWELL, down).await.unwrap_or_else(|_| Err(client_gone()))
+            }
+            () = stopped(&mut stop) => {
+                sink.finish().await.ok();
+                down.await
             }
         }
     };
@@ -62,7 +69,7 @@ async fn down<S: Source>(
     Ok(())
 }
 
-/// What the client sends; ready when it has ended and the service was told.
+/// What the client sends; ready when it has ended.
 async fn up(mut reader: impl AsyncRead + Unpin, sink: &impl Sink, uploaded: &AtomicU64) {
     let mut buffer = BytesMut::new();
     loop {
@@ -72,14 +79,13 @@ async fn up(mut reader: impl AsyncRead + Unpin, sink: &impl Sink, uploaded: &Ato
         // An error is an end too: nothing more will come.
         let read = reader.read_buf(&mut (&mut buffer).limit(PIECE)).await.unwrap_or(0);
         if read == 0 {
-            break;
+            return;
         }
         uploaded.fetch_add(read as u64, Relaxed);
         if sink.send(buffer.split().freeze()).await.is_err() {
             return pending().await; // the service ends, as `down` will see
         }
     }
-    sink.finish().await.ok();
 }
 
 fn client_gone() -> Error {
