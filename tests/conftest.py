@@ -1,12 +1,12 @@
 """Fixtures for every suite: a clean environment and real engines on free ports."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from serving import APPS, Serve, Served, Start
+from serving import APPS, HasNumber, Serve, Served, Start
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,7 @@ def serve(tmp_path: Path, transport: str) -> Iterator[Serve]:
         options: list[str] | None = None,
         environment: dict[str, str] | None = None,
         ready: bool = True,
+        sockets: Sequence[HasNumber] = (),
     ) -> Served:
         folder = tmp_path / f"engine{len(started)}"
         folder.mkdir()
@@ -48,6 +49,7 @@ def serve(tmp_path: Path, transport: str) -> Iterator[Serve]:
                 options=options or [],
                 environment=environment or {},
                 transport=transport,
+                sockets=sockets,
             )
         )
         started.append(served)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +33,28 @@ both_transports = pytest.mark.parametrize("transport", ["shm", "inline"])
 """For tests that must hold over shared memory and over the socket alike."""
 
 
+# What systemd does between fork and exec: descriptors from 3 on, and whom they are for.
+_PASS_ON = """
+import fcntl, os, sys
+given = [int(number) for number in sys.argv[1].split(",")]
+above = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 100) for number in given]
+os.closerange(3, 100)
+for number, copy in enumerate(above, 3):
+    os.dup2(copy, number)
+os.environ.setdefault("LISTEN_FDS", str(len(given)))
+os.environ.setdefault("LISTEN_PID", str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 class NotReadyError(Exception):
     """The engine ended, or took too long, before it wrote its ready file."""
+
+
+class HasNumber(Protocol):
+    """A socket, or a file."""
+
+    def fileno(self) -> int: ...
 
 
 @dataclass(kw_only=True)
@@ -47,6 +67,8 @@ class Start:
     environment: Mapping[str, str] = field(default_factory=dict)
     transport: str = "shm"
     ready_timeout_s: float = 30.0
+    sockets: Sequence[HasNumber] = ()
+    """What the engine inherits, as from systemd."""
 
 
 class Served:
@@ -67,9 +89,18 @@ class Served:
             MARK: self.mark,
             "SAMOVAR_TRANSPORT": start.transport,
         }
+        numbers = [given.fileno() for given in start.sockets]
+        if numbers:
+            command = [sys.executable, "-c", _PASS_ON, ",".join(map(str, numbers)), *command]
         with self.stdout_path.open("wb") as stdout, self.log_path.open("wb") as stderr:
             self.process = subprocess.Popen(
-                command, cwd=start.folder, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+                command,
+                cwd=start.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=numbers,
             )
 
     def wait_ready(self) -> "Served":
@@ -167,7 +198,12 @@ class Serve(Protocol):
     """The fixture `serve` of conftest.py."""
 
     def __call__(
-        self, *targets: str, options: list[str] = ..., environment: dict[str, str] = ..., ready: bool = ...
+        self,
+        *targets: str,
+        options: list[str] = ...,
+        environment: dict[str, str] = ...,
+        ready: bool = ...,
+        sockets: Sequence[HasNumber] = ...,
     ) -> Served: ...
 
 

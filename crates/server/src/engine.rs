@@ -20,11 +20,11 @@ use samovar_core::workers::pool::Pool;
 use samovar_core::workers::spawn::{Spawner, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::connection::{GRACE, Listener};
+use crate::connection::{GRACE, Listener, Stop};
 use crate::data_plane::DataPlane;
 use crate::listeners::{self, Addresses, Listeners, StartError};
 use crate::{log, memory};
@@ -51,10 +51,10 @@ pub struct Engine {
     /// another engine's.
     waiting: Mutex<Option<Vec<Listener>>>,
     /// Tells the doors to take no new connections, and by when to end.
-    stop_doors: watch::Sender<Option<Instant>>,
+    stop_doors: watch::Sender<Option<Stop>>,
     doors: Mutex<Option<JoinHandle<()>>>,
     /// The same for the admin socket, which outlives the doors: its owner watches the end.
-    stop_admin: watch::Sender<Option<Instant>>,
+    stop_admin: watch::Sender<Option<Stop>>,
     admin: Mutex<Option<JoinHandle<()>>>,
     log: Mutex<Option<log::Guard>>,
 }
@@ -264,15 +264,10 @@ impl Engine {
     async fn shut_down(&self) {
         let config = self.plane.config();
         self.plane.begin_drain();
+        self.plane.end_control();
         tokio::time::sleep(seconds(config.drain_delay_s)).await;
         let deadline = Instant::now() + seconds(config.drain_timeout_s);
-        self.stop_doors.send_replace(Some(deadline + LAST_ANSWERS));
-        let mut doors = self.doors.lock().take();
-        if let Some(open) = &mut doors
-            && tokio::time::timeout_at(deadline.min(Instant::now() + GRACE), open).await.is_ok()
-        {
-            doors = None;
-        }
+        let doors = self.end_requests(deadline).await;
         self.plane.refuse();
         if tokio::time::timeout_at(deadline, self.plane.drained()).await.is_err() {
             tracing::warn!("the drain time is over, requests in flight are ended");
@@ -281,11 +276,25 @@ impl Engine {
         self.pool.end().await;
         self.registry.history().close();
         let last = Instant::now() + LAST_ANSWERS;
-        self.stop_admin.send_replace(Some(last));
+        self.stop_admin.send_replace(Some(Stop::by(last)));
         for task in [doors, self.admin.lock().take()].into_iter().flatten() {
             let _ = tokio::time::timeout_at(last, task).await;
         }
         tracing::info!("the engine has stopped");
+    }
+
+    /// Tell the doors to stop, and wait until no connection has a request or brings another; the doors, if they are still
+    /// open by then, for clients who have not read their answer.
+    async fn end_requests(&self, deadline: Instant) -> Option<JoinHandle<()>> {
+        let (requests, mut ended) = mpsc::channel(1);
+        self.stop_doors.send_replace(Some(Stop { end: deadline + LAST_ANSWERS, requests: Some(requests) }));
+        let mut doors = self.doors.lock().take()?;
+        if tokio::time::timeout_at(deadline.min(Instant::now() + GRACE), &mut doors).await.is_ok() {
+            return None;
+        }
+        self.stop_doors.send_modify(|stop| stop.iter_mut().for_each(|stop| stop.requests = None));
+        let _ = tokio::time::timeout_at(deadline, ended.recv()).await;
+        Some(doors)
     }
 
     /// The first SIGTERM or SIGINT drains, the second ends the process at once; workers follow their engine.

@@ -12,7 +12,7 @@ use samovar_core::clock::{self, Nanos};
 
 use super::io::TimedStream;
 use super::pulse::{Pulse, Running};
-use super::serve::{Handler, StopSignal, stopped};
+use super::serve::{GRACE, Handler, StopSignal, let_go, requests, stopped};
 
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
@@ -62,9 +62,15 @@ pub(super) async fn serve<H: Handler>(
     connection.as_mut().graceful_shutdown();
     pulse.linger_briefly();
     pulse.progressed();
+    let held = requests(&stop);
+    let requests_end = async {
+        tokio::time::sleep(GRACE).await; // for those that the client sent before it heard of the end
+        let_go(held, &pulse).await
+    };
     tokio::select! {
         _ = connection => {}
         () = idle(&pulse, clock::nanos(FAREWELL)) => {}
+        never = requests_end => match never {},
     }
 }
 

@@ -57,6 +57,12 @@ impl Listener {
         self.loopback
     }
 
+    /// Behave like one that was inherited, or not.
+    #[cfg(test)]
+    pub(super) fn share(&mut self, inherited: bool) {
+        self.inherited = inherited;
+    }
+
     /// May other processes accept its connections too?
     #[must_use]
     pub fn is_inherited(&self) -> bool {

@@ -12,5 +12,5 @@ pub(crate) use io::Timers;
 pub use listener::{Address, Listener, bind, inherit};
 pub(crate) use outgoing::{Broken, MIN_TENSOR, Outgoing, Pieces};
 pub(crate) use pulse::{Pulse, Tunnel};
-pub use serve::StopSignal;
 pub(crate) use serve::{GRACE, Handler, Limits, serve, stopped};
+pub use serve::{Stop, StopSignal};

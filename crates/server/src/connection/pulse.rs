@@ -165,6 +165,14 @@ impl Pulse {
         }
     }
 
+    /// Is a request, or part of its body, to be answered?
+    pub(super) fn has_request(&self) -> bool {
+        match self.phase.load(Relaxed) {
+            MANY => self.running.load(Relaxed) > 0,
+            phase => phase == BUSY,
+        }
+    }
+
     pub(super) fn has_begun_head(&self) -> bool {
         self.phase.load(Relaxed) == HEAD
     }

@@ -15,7 +15,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -35,13 +35,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// After a stop a connection that is silent stays open this long: a request that comes on it is answered, with the word
 /// that it is the last. Closed at once, it would meet requests on their way, and its client could not tell whether they ran.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
-/// How often a connection whose grace is over is asked for the rest of a head that had begun.
-const HEAD_LOOK: Duration = Duration::from_millis(20);
+/// How often a connection that is to end is asked whether it still has a request.
+const LOOK: Duration = Duration::from_millis(20);
 
-/// Told to every connection of a door: `None` means go on; a moment means take no new connection, and end by then.
-///
-/// A dropped sender means: end now.
-pub type StopSignal = watch::Receiver<Option<Instant>>;
+/// What every connection of a door is told when it is to take nothing new.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// When what has not ended by itself is cut.
+    pub end: Instant,
+    /// Held by each connection until its request, should it have one, is answered; gone when none can bring another.
+    pub requests: Option<mpsc::Sender<Infallible>>,
+}
+
+impl Stop {
+    /// A stop that nobody waits for.
+    #[must_use]
+    pub fn by(end: Instant) -> Self {
+        Self { end, requests: None }
+    }
+}
+
+/// `None` means go on. A dropped sender means: end now.
+pub type StopSignal = watch::Receiver<Option<Stop>>;
 
 /// What answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -157,7 +172,7 @@ pub(crate) async fn serve<H: Handler>(
             serve(accepted, Arc::clone(&limits.connections).try_acquire_owned().ok(), &mut connections);
         }
     }
-    let deadline = stop.borrow().unwrap_or_else(Instant::now);
+    let deadline = stop.borrow().as_ref().map_or_else(Instant::now, |stop| stop.end);
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout_at(deadline, ended).await.is_err() {
         tracing::warn!(connections = connections.len(), "the time to drain is over, connections are cut");
@@ -172,13 +187,31 @@ pub(crate) async fn stopped(stop: &mut StopSignal) {
     stop.wait_for(Option::is_some).await.ok();
 }
 
-/// Ready when the grace of a stop is over, and no head is under way.
-async fn parting(stop: &mut StopSignal, pulse: &Pulse) {
+/// Ready when the grace of a stop is over; and that of a head which has begun, over too. What comes of it is to be held
+/// as [`Stop::requests`] says.
+async fn parting(stop: &mut StopSignal, pulse: &Pulse) -> Option<mpsc::Sender<Infallible>> {
     stopped(stop).await;
+    let held = requests(stop);
+    let began = Instant::now();
     tokio::time::sleep(GRACE).await;
-    while pulse.has_begun_head() {
-        tokio::time::sleep(HEAD_LOOK).await; // the timer of the head bounds it
+    while pulse.has_begun_head() && began.elapsed() < 2 * GRACE {
+        tokio::time::sleep(LOOK).await;
     }
+    held
+}
+
+/// What a connection holds as long as it has a request.
+pub(super) fn requests(stop: &StopSignal) -> Option<mpsc::Sender<Infallible>> {
+    stop.borrow().as_ref().and_then(|stop| stop.requests.clone())
+}
+
+/// Let go of `held` when the connection has no request any more. Never ready.
+pub(super) async fn let_go(held: Option<mpsc::Sender<Infallible>>, pulse: &Pulse) -> Infallible {
+    while held.is_some() && pulse.has_request() {
+        tokio::time::sleep(LOOK).await;
+    }
+    drop(held);
+    std::future::pending().await
 }
 
 /// An accept error never ends the loop: most are about one connection, the others end by themselves.
@@ -205,7 +238,7 @@ async fn connection<H: Handler>(
     let sniffed = tokio::select! {
         biased;
         sniffed = sniff(&mut stream) => sniffed,
-        () = parting(&mut stop, &pulse) => {
+        _ = parting(&mut stop, &pulse) => {
             pulse.linger_briefly();
             stream.shutdown().await.ok();
             return;
@@ -231,17 +264,20 @@ async fn http1<H: Handler>(stream: TimedStream, handler: Arc<H>, pulse: Arc<Puls
     let mut builder = http1::Builder::new();
     builder.max_header_size(MAX_HEADER_BYTES).header_read_timeout(None);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
+    let parted = tokio::select! {
         biased;
-        ended = &mut connection => Some(ended),
-        () = parting(&mut stop, &pulse) => None,
+        ended = &mut connection => Ok(ended),
+        held = parting(&mut stop, &pulse) => Err(held),
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
+    let ended = match parted {
+        Ok(ended) => ended,
+        Err(held) => {
             pulse.linger_briefly();
             Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
+            tokio::select! {
+                ended = &mut connection => ended,
+                never = let_go(held, &pulse) => match never {},
+            }
         }
     };
     // Errors are the client's: it went away, or sent what is no HTTP and was told so.

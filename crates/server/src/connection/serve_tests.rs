@@ -54,7 +54,7 @@ impl Handler for Fake {
 
 struct Door {
     fake: Arc<Fake>,
-    stop: watch::Sender<Option<Instant>>,
+    stop: watch::Sender<Option<Stop>>,
     port: u16,
     served: tokio::task::JoinHandle<io::Result<()>>,
 }
@@ -86,7 +86,7 @@ impl Door {
     }
 
     async fn end(self, patience: Duration) {
-        self.stop.send(Some(Instant::now() + patience)).unwrap();
+        self.stop.send(Some(Stop::by(Instant::now() + patience))).unwrap();
         self.served.await.unwrap().unwrap();
     }
 }
@@ -227,7 +227,7 @@ async fn a_stop_ends_idle_connections_and_lets_requests_finish() {
     let mut busy = door.connect().await;
     send(&mut busy, WAIT).await;
     door.fake.begun.notified().await;
-    door.stop.send(Some(Instant::now() + Duration::from_secs(60))).unwrap();
+    door.stop.send(Some(Stop::by(Instant::now() + Duration::from_secs(60)))).unwrap();
     assert_eq!(rest(&mut idle).await, "");
     assert_eq!(rest(&mut fresh).await, "");
     assert!(!door.served.is_finished());
@@ -237,6 +237,95 @@ async fn a_stop_ends_idle_connections_and_lets_requests_finish() {
     assert_eq!(rest(&mut busy).await, "");
     door.served.await.unwrap().unwrap();
     assert_eq!(door.fake.drops.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_stop_is_answered() {
+    let door = start(LONG, LONG);
+    let mut kept = door.connect().await;
+    send(&mut kept, GET).await;
+    answer(&mut kept).await;
+    let mut fresh = door.connect().await;
+    let mut begun = door.connect().await;
+    send(&mut begun, "GET / HT").await;
+    let (requests, mut ended) = mpsc::channel(1);
+    let end = Instant::now() + Duration::from_secs(60);
+    door.stop.send(Some(Stop { end, requests: Some(requests) })).unwrap();
+    for _ in 0..10 {
+        tokio::task::yield_now().await; // every connection hears of it
+    }
+    for stream in [&mut kept, &mut fresh] {
+        send(stream, GET).await;
+        assert!(answer(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    send(&mut begun, "TP/1.1\r\nhost: localhost\r\n\r\n").await;
+    answer(&mut begun).await;
+    for stream in [&mut kept, &mut fresh, &mut begun] {
+        assert_eq!(rest(stream).await, "");
+    }
+    door.stop.send_modify(|stop| stop.as_mut().unwrap().requests = None);
+    assert!(ended.recv().await.is_none(), "every connection has let go");
+    drop((kept, fresh, begun));
+    door.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_is_held_up_by_requests_alone() {
+    let door = start(LONG, LONG);
+    let mut busy = door.connect().await;
+    send(&mut busy, WAIT).await;
+    door.fake.begun.notified().await;
+    let mut idle = door.connect().await;
+    let mut partial = door.connect().await;
+    send(&mut partial, "GET / HT").await;
+    let (requests, mut ended) = mpsc::channel(1);
+    let end = Instant::now() + Duration::from_secs(60);
+    door.stop.send(Some(Stop { end, requests: Some(requests) })).unwrap();
+    assert_eq!(rest(&mut idle).await, "");
+    door.stop.send_modify(|stop| stop.as_mut().unwrap().requests = None);
+    assert!(tokio::time::timeout(GRACE * 2, ended.recv()).await.is_err(), "one is still running");
+    door.fake.go_on.notify_one();
+    assert!(answer(&mut busy).await.contains("connection: close"));
+    assert!(ended.recv().await.is_none(), "a head that does not end is not waited for");
+    drop((busy, idle, partial));
+    door.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_crosses_its_end_is_not_reset() {
+    let door = start(LONG, LONG);
+    let mut idle = door.connect().await;
+    door.stop.send(Some(Stop::by(Instant::now() + Duration::from_secs(60)))).unwrap();
+    assert_eq!(rest(&mut idle).await, "");
+    let crossed = Instant::now();
+    send(&mut idle, GET).await;
+    let is_end =
+        idle.write_all(GET.as_bytes()).await.is_ok() && idle.read(&mut [0; 1]).await.is_ok_and(|read| read == 0);
+    assert!(is_end || crossed.elapsed() > Duration::from_millis(200), "an end, and no reset");
+    drop(idle);
+    door.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_wait_to_be_accepted_are_served_at_a_stop_unless_others_listen_too() {
+    for is_shared in [false, true] {
+        let mut listener = bind("127.0.0.1", 0).unwrap();
+        listener.share(is_shared);
+        let port = listener.address().port.unwrap();
+        let mut waiting = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        send(&mut waiting, GET).await;
+        let (_stop, signal) = watch::channel(Some(Stop::by(Instant::now() + Duration::from_secs(60))));
+        let timers = Timers { header: LONG * MILLISECOND, keep_alive: LONG * MILLISECOND };
+        let limits = Limits { timers, connections: Arc::new(Semaphore::new(8)) };
+        let served = tokio::spawn(serve(listener, Arc::new(Fake::default()), limits, signal));
+        if is_shared {
+            assert!(waiting.read_u8().await.is_err(), "left to the others, who are none here");
+        } else {
+            answer(&mut waiting).await;
+        }
+        drop(waiting);
+        served.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -270,10 +270,14 @@ impl DataPlane {
         self.is_draining.store(true, Ordering::Release);
     }
 
-    /// New requests are refused from now on, and nobody waits any longer for a load: the control plane has stopped.
+    /// Nobody waits any longer for a load: the control plane has stopped.
+    pub fn end_control(&self) {
+        self.tickets.lock().clear();
+    }
+
+    /// New requests are refused from now on.
     pub fn refuse(&self) {
         self.is_refusing.store(true, Ordering::Release);
-        self.tickets.lock().clear();
     }
 
     /// Wait until no request is in flight.

@@ -53,7 +53,7 @@ struct Running {
     plane: Arc<DataPlane>,
     registry: Arc<Registry>,
     port: u16,
-    _stop: watch::Sender<Option<tokio::time::Instant>>,
+    _stop: watch::Sender<Option<crate::connection::Stop>>,
 }
 
 /// A data plane without models, behind `address`.

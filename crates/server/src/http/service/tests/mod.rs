@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::fake::{Worker, pair};
 use super::*;
-use crate::connection::{self, Handler, Limits, Timers, bind};
+use crate::connection::{self, Handler, Limits, Stop, Timers, bind};
 use crate::http::door::tests::plane;
 
 /// Every request is for the service.
@@ -42,7 +42,7 @@ struct Running {
     plane: Arc<crate::data_plane::DataPlane>,
     port: u16,
     workers: mpsc::UnboundedReceiver<(HttpRequest, Worker)>,
-    stop: watch::Sender<Option<Instant>>,
+    stop: watch::Sender<Option<Stop>>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 

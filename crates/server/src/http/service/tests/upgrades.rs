@@ -72,7 +72,7 @@ async fn a_stop_cuts_streams_and_tunnels_at_its_deadline() {
     let (_, mut streaming) = door.request().await;
     streaming.begin(200, &[]);
     head(&mut stream).await;
-    door.stop.send(Some(Instant::now() + Duration::from_millis(50))).unwrap();
+    door.stop.send(Some(Stop::by(Instant::now() + Duration::from_millis(50)))).unwrap();
     door.served.await.unwrap().unwrap();
     upgraded.gone().await;
     streaming.gone().await;
