@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -81,9 +81,9 @@ class H2Wire:
             data = b""
         if not data:
             self.has_ended = True
+        self.received += data
         if not data or not self.has_started:
             return []
-        self.received += data
         try:
             events = self.h2.receive_data(data)
         except h2.exceptions.ProtocolError:  # after a GOAWAY it takes no frames, whatever the protocol says
@@ -128,13 +128,18 @@ class H2Wire:
     def farewell(self) -> int | None:
         """Read to the end of the connection; the error code of the first GOAWAY."""
         self.ended()
+        return next((int.from_bytes(payload[4:8]) for kind, _, _, payload in self._frames() if kind == 7), None)
+
+    def frames(self) -> Iterator[tuple[int, int, int]]:
+        """Kind, flags and stream of every frame that came."""
+        return ((kind, flags, stream) for kind, flags, stream, _ in self._frames())
+
+    def _frames(self) -> Iterator[tuple[int, int, int, bytes]]:
         rest = self.received
         while len(rest) >= 9:
-            length, kind = int.from_bytes(rest[:3]), rest[3]
-            if kind == 7:
-                return int.from_bytes(rest[13:17])
-            rest = rest[9 + length :]
-        return None
+            end = 9 + int.from_bytes(rest[:3])
+            yield rest[3], rest[4], int.from_bytes(rest[5:9]), rest[9:end]
+            rest = rest[end:]
 
     def ended(self) -> bool:
         """Read to the end of the connection."""

@@ -94,6 +94,7 @@ class Callers:
         try:
             answer = self._http.request("POST", "/v2/models/mortal/infer", body.encode(), connection=connection)
         except ConnectionRefusedError:
+            connection.close()
             return Outcome(key, "refused")
         except OSError as error:
             connection.close()
