@@ -277,7 +277,8 @@ impl Engine {
         self.registry.history().close();
         let last = Instant::now() + LAST_ANSWERS;
         self.stop_admin.send_replace(Some(Stop::by(last)));
-        for task in [doors, self.admin.lock().take()].into_iter().flatten() {
+        let admin = self.admin.lock().take();
+        for task in [doors, admin].into_iter().flatten() {
             let _ = tokio::time::timeout_at(last, task).await;
         }
         tracing::info!("the engine has stopped");

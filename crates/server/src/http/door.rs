@@ -124,6 +124,9 @@ impl Handler for Door {
         // HTTP/2 ends a connection by frames of its own.
         let is_last = unread || self.plane.draining() || head.check_framing().is_err();
         let closes = parts.version < Version::HTTP_2 && is_last;
+        if closes {
+            pulse.linger_briefly();
+        }
         reply.into_response(closes)
     }
 }

@@ -186,7 +186,11 @@ impl Door {
     /// HTTP/2 ends a connection by frames of its own.
     fn closes(&self, asked: &Asked<'_>, unread: bool) -> bool {
         let is_last = unread || self.plane.draining() || asked.head.check_framing().is_err();
-        asked.parts.version < HttpVersion::HTTP_2 && is_last
+        let closes = asked.parts.version < HttpVersion::HTTP_2 && is_last;
+        if closes {
+            asked.pulse.linger_briefly();
+        }
+        closes
     }
 }
 
