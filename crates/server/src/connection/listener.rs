@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
 
 /// Connections that the kernel keeps for us until they are accepted; the standard library's 128 are a burst too few.
-const BACKLOG: i32 = 1_024;
+pub(super) const BACKLOG: i32 = 1_024;
 /// The prefix of a host that names a Unix socket.
 const UNIX_PREFIX: &str = "unix:";
 

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::http2;
 use super::io::{Stream, TimedStream, Timers};
-use super::listener::{Listener, Socket, SocketFile};
+use super::listener::{BACKLOG, Listener, Socket, SocketFile};
 use super::outgoing::Outgoing;
 use super::pulse::Pulse;
 use super::sniff::{Protocol, sniff};
@@ -102,27 +102,22 @@ impl Acceptor {
     }
 
     /// The connections that the kernel keeps for us. They would be reset with the socket; those of one that others
-    /// listen on too are theirs.
-    fn rest(self) -> io::Result<Vec<(Stream, Option<SocketAddr>)>> {
-        let mut rest = Vec::new();
+    /// listen on too are theirs. What fails here concerns one connection, which is gone.
+    fn rest(self) -> Vec<(Stream, Option<SocketAddr>)> {
+        let (mut tcp, mut unix) = (None, None);
         match self {
-            Self::Tcp(listener) => {
-                let listener = listener.into_std()?;
-                while let Ok((stream, peer)) = listener.accept() {
-                    stream.set_nonblocking(true)?;
-                    stream.set_nodelay(true)?;
-                    rest.push((Stream::Tcp(TcpStream::from_std(stream)?), Some(peer)));
-                }
-            }
-            Self::Unix { listener, _file } => {
-                let listener = listener.into_std()?;
-                while let Ok((stream, _)) = listener.accept() {
-                    stream.set_nonblocking(true)?;
-                    rest.push((Stream::Unix(UnixStream::from_std(stream)?), None));
-                }
-            }
+            Self::Tcp(listener) => tcp = listener.into_std().ok(),
+            Self::Unix { listener, _file } => unix = listener.into_std().ok(),
         }
-        Ok(rest)
+        let tcp = std::iter::from_fn(|| tcp.as_mut()?.accept().ok()).filter_map(|(stream, peer)| {
+            stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).ok()?;
+            Some((Stream::Tcp(TcpStream::from_std(stream).ok()?), Some(peer)))
+        });
+        let unix = std::iter::from_fn(|| unix.as_mut()?.accept().ok()).filter_map(|(stream, _)| {
+            stream.set_nonblocking(true).ok()?;
+            Some((Stream::Unix(UnixStream::from_std(stream).ok()?), None))
+        });
+        tcp.chain(unix).take(BACKLOG as usize).collect()
     }
 }
 
@@ -168,7 +163,7 @@ pub(crate) async fn serve<H: Handler>(
     if is_shared {
         drop(acceptor);
     } else {
-        for accepted in acceptor.rest()? {
+        for accepted in acceptor.rest() {
             serve(accepted, Arc::clone(&limits.connections).try_acquire_owned().ok(), &mut connections);
         }
     }
