@@ -226,7 +226,7 @@ class Ask:
 
     @property
     def verb(self) -> str:
-        """What is asked: prepare, describe, load, metrics or unload."""
+        """What is asked: prepare, describe, load, warm, metrics or unload."""
 
     @property
     def body(self) -> str:

@@ -1,59 +1,24 @@
 """The admin socket: what the owner of an engine may see and do, whatever its clients may."""
 
-import http.client
 import json
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from http_door import Answer
+from owner import admin
 from serving import Serve, Served
 from watching import eventually, metric
 
 X = {"x": np.ones((1, 2), np.float32)}
 
 
-class Admin:
-    """A client of one engine's admin socket."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        connection = http.client.HTTPConnection("localhost", timeout=70)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(70)
-        try:
-            connection.sock.connect(self.path)
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, response.read())
-        finally:
-            connection.close()
-
-    def get(self, path: str) -> Any:
-        answer = self.request("GET", path)
-        assert answer.status == 200, answer.body
-        return answer.json()
-
-    def events(self, query: str = "") -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get(f"/admin/events?{query}")["events"]
-        return found
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "admin" / "engine.sock"
-
-
-def admin(served: Served) -> Admin:
-    return Admin(served.ready["admin"])
 
 
 def with_socket(path: Path, *more: str) -> list[str]:
@@ -85,7 +50,7 @@ def test_state_tells_everything_of_the_engine_and_its_versions(serve: Serve, pat
     assert echo["source"]["path"].endswith("echo.py")
     assert echo["options"]["max_batch_size"] == 64
     assert {instance["pid"] for instance in echo["instances"]} < set(served.workers())
-    assert [event["state"] for event in echo["events"]] == ["loading", "ready"]
+    assert [event["state"] for event in echo["events"]] == ["configured", "loading", "ready"]
 
 
 def test_clients_find_none_of_it(shared: Served) -> None:
@@ -129,7 +94,11 @@ def test_events_are_numbered_and_can_be_waited_for(serve: Serve, path: Path) -> 
     past = owner.get("/admin/events")
     assert [event["seq"] for event in past["events"]] == list(range(1, past["last"] + 1))
     of_echo = owner.events("model=echo_fp32")
-    assert [(event["version"], event["state"]) for event in of_echo] == [("1", "loading"), ("1", "ready")]
+    assert [(event["version"], event["state"]) for event in of_echo] == [
+        ("1", "configured"),
+        ("1", "loading"),
+        ("1", "ready"),
+    ]
     assert of_echo[0]["time"] <= of_echo[1]["time"]
     assert owner.events(f"after={past['last']}") == []
     with ThreadPoolExecutor(1) as threads:

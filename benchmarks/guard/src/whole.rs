@@ -18,6 +18,7 @@ use samovar_core::metrics::Metrics;
 use samovar_core::registry::Registry;
 use samovar_core::tensor::Datatype;
 use samovar_core::workers::pool::Pool;
+use samovar_core::workers::shared::Workers;
 use samovar_core::workers::spawn::Spawner;
 use samovar_server::connection::{Address, bind};
 use samovar_server::data_plane::DataPlane;
@@ -76,8 +77,9 @@ fn plane(http: Address) -> Result<(Arc<DataPlane>, Arc<Registry>), Box<dyn Error
     let config = config()?;
     let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
     let pool = Pool::new(Spawner::new(config.worker_command.clone(), config.transport)?, 0);
+    let workers = Workers::new(pool, config.max_loads);
     let drain = Duration::from_secs(1);
-    let registry = Registry::new(pool, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);
+    let registry = Registry::new(workers, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);
     let addresses = Addresses { http, grpc: None, admin: None };
     Ok((DataPlane::new(config, addresses, Arc::clone(&registry), metrics, events), registry))
 }
@@ -144,7 +146,7 @@ fn config() -> serde_json::Result<EngineConfig> {
         "log_format": "text", "access_log": true, "expose_errors": "message", "engine_threads": 1,
         "max_body_bytes": 67_108_864, "compress_responses": false, "max_bodies_bytes": 1_073_741_824,
         "max_requests": 1_000, "max_connections": 1_000, "header_timeout_s": 10.0, "keep_alive_s": 60.0,
-        "allowed_origins": [], "allowed_hosts": [], "spare_workers": 0, "transport": "shm",
+        "allowed_origins": [], "allowed_hosts": [], "max_loads": 1, "spare_workers": 0, "transport": "shm",
         "worker_command": ["/bin/false"],
     }))
 }
@@ -157,7 +159,7 @@ fn model() -> serde_json::Result<VersionSpec> {
         "probe": null, "streams": false, "uses": [], "service": null,
         "options": {
             "max_batch_size": 32, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1, "worker": "own",
-            "idempotent": true, "writable_inputs": false, "load_timeout_s": 60.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
+            "idempotent": true, "writable_inputs": false, "warm_up": null, "load_timeout_s": 60.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
             "max_queue_items": 1_000, "max_queue_bytes": 1_073_741_824,
         },
     }))

@@ -95,6 +95,8 @@ pub struct EngineConfig {
     pub allowed_origins: Vec<String>,
     /// Hosts besides the loopback names that the Host header may have on a loopback bind.
     pub allowed_hosts: Vec<String>,
+    /// Loads at once.
+    pub max_loads: usize,
     /// Started workers kept in reserve.
     pub spare_workers: usize,
     /// How frames travel.
@@ -217,6 +219,7 @@ impl VersionSpec {
             threads: 1,
             idempotent: false,
             writable_inputs: false,
+            warm_up: None,
             load_timeout_s: 0.0,
             request_timeout_s: 0.0,
             hard_kill_after_s: None,
@@ -264,7 +267,10 @@ pub struct ModelOptions {
     pub idempotent: bool,
     /// Give the model writable copies of its inputs?
     pub writable_inputs: bool,
-    /// Longest time of a load.
+    /// Run samples before it takes requests; none: the worker decides by what the model is.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub warm_up: Option<bool>,
+    /// Longest time of a load and its warm-up.
     pub load_timeout_s: f64,
     /// Time limit of a request that names none.
     pub request_timeout_s: f64,

@@ -17,8 +17,12 @@ const BACK_OFF: [Duration; 4] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Its first instance is being loaded.
+    /// It waits until it is its turn to be loaded.
+    Configured,
+    /// Its first instances are being loaded.
     Loading,
+    /// They are loaded, and run samples before there are any requests.
+    Warming,
     /// At least one instance takes calls.
     Ready,
     /// Every instance is restarting.
@@ -36,13 +40,21 @@ impl State {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            State::Configured => "configured",
             State::Loading => "loading",
+            State::Warming => "warming",
             State::Ready => "ready",
             State::Degraded => "degraded",
             State::Draining => "draining",
             State::Unloaded => "unloaded",
             State::Failed => "failed",
         }
+    }
+
+    /// True before it has taken requests, or failed.
+    #[must_use]
+    pub fn is_coming(self) -> bool {
+        matches!(self, State::Configured | State::Loading | State::Warming)
     }
 }
 
@@ -88,7 +100,7 @@ pub struct Life {
 impl Default for Life {
     fn default() -> Self {
         let mut life =
-            Self { state: State::Loading, since: std::time::Instant::now(), cause: None, events: VecDeque::new() };
+            Self { state: State::Configured, since: std::time::Instant::now(), cause: None, events: VecDeque::new() };
         life.note("configured");
         life
     }

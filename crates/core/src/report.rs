@@ -18,6 +18,8 @@ pub struct VersionReport {
     pub version: String,
     /// Where it is in its life.
     pub state: State,
+    /// How many loads are to begin before its own, if it waits for its turn.
+    pub loads_before: Option<usize>,
     /// Why it failed, or why an instance last died.
     pub cause: Option<Cause>,
     /// Its history.
@@ -52,7 +54,7 @@ pub struct InstanceReport {
 impl Version {
     /// What may be known of it.
     #[must_use]
-    pub fn report(&self) -> VersionReport {
+    pub fn report(&self, loads_before: Option<usize>) -> VersionReport {
         let VersionSpec { name, version, runtime, source, inputs, outputs, batch_axis, options, .. } =
             VersionSpec::clone(&self.spec);
         let instances = self.gauges().instances;
@@ -62,6 +64,7 @@ impl Version {
             name,
             version,
             state: life.state(),
+            loads_before,
             cause: life.cause().cloned(),
             events: life.events(),
             instances,

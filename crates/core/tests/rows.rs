@@ -26,7 +26,7 @@ fn spec(dims: &[(Datatype, &[i64])]) -> Arc<VersionSpec> {
         "options": {
             "max_batch_size": 4, "max_queue_delay_ms": 0.0, "worker": "own", "instances": 1, "concurrency": 1, "threads": 1,
             "idempotent": true,
-            "writable_inputs": false, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "hard_kill_after_s": null, "max_memory_bytes": null, "max_queue_items": 10,
+            "writable_inputs": false, "warm_up": null, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "hard_kill_after_s": null, "max_memory_bytes": null, "max_queue_items": 10,
             "max_queue_bytes": 1000
         },
         "streams": false, "uses": [], "service": null

@@ -17,6 +17,7 @@ use samovar_core::registry::Registry;
 use samovar_core::report::VersionReport;
 use samovar_core::workers::instance::parse_failure;
 use samovar_core::workers::pool::Pool;
+use samovar_core::workers::shared::Workers;
 use samovar_core::workers::spawn::{Spawner, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,7 +86,7 @@ impl Engine {
         let pool = Pool::new(spawner, config.spare_workers);
         let drain_timeout = seconds(config.drain_timeout_s);
         let registry = Registry::new(
-            Arc::clone(&pool),
+            Workers::new(Arc::clone(&pool), config.max_loads),
             Arc::clone(&metrics),
             Arc::clone(&events),
             config.expose_errors,

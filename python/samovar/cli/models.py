@@ -21,7 +21,15 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the model")]
 
 models = typer.Typer(help="Models of an engine.", invoke_without_command=True, rich_markup_mode=None)
 models.callback()(show_help)
-_STYLES = {"ready": "green", "failed": "bold red", "degraded": "yellow", "loading": "cyan", "unloaded": "dim"}
+_STYLES = {
+    "ready": "green",
+    "failed": "bold red",
+    "degraded": "yellow",
+    "loading": "cyan",
+    "warming": "cyan",
+    "configured": "cyan",
+    "unloaded": "dim",
+}
 _CAUSE_CHARACTERS = 100
 
 
@@ -152,7 +160,10 @@ def _explain(engine: Engine, name: str) -> None:
 
 
 def _state(version: dict[str, Any]) -> "Text":
-    return text(version["state"], _STYLES.get(version["state"], ""))
+    """The state; of what waits for its load how many are before it."""
+    before = version.get("loads_before")
+    waits = "" if before is None else f" ({before} loads before it)"
+    return text(version["state"] + waits, _STYLES.get(version["state"], ""))
 
 
 def _short(cause: dict[str, Any] | None) -> str:

@@ -97,6 +97,12 @@ class ServerConfig:
     keep_alive_s: float = _seconds("longest silence between two requests of a connection", 60.0)
     allowed_origins: tuple[str, ...] = _option("origin, besides Host, whose browser pages may call", ())
     allowed_hosts: tuple[str, ...] = _option("name, besides the loopback ones, that Host may have on loopback", ())
+    max_loads: int = _option(
+        "loads at once; others wait for their turn",
+        factory=lambda: max(machine.cpus(), 2),
+        shown="the processors, at least 2",
+        minimum=1,
+    )
     spare_workers: int = _count("started workers kept in reserve", 1, minimum=0)
     default_worker: str = _name("worker of models that name none: own, shared, or the name of a group", OWN_WORKER)
     transport: Literal["shm", "inline"] = _option("how tensors travel to workers: shared memory or the socket", "shm")
@@ -158,7 +164,7 @@ class ModelConfig:
         shown="default_worker of the engine, which is own",
     )
     threads: int | None = _option(
-        "processor threads of one instance (model files)",
+        "processor threads of one instance; of a Python class those of OpenMP, OpenBLAS and MKL",
         None,
         shown="the processors divided among the instances; 1 in a shared worker",
         minimum=1,
@@ -167,7 +173,12 @@ class ModelConfig:
     concurrency: int = _option("calls at a time per instance (async predict)", 1, minimum=1, maximum=65_536)
     idempotent: bool = _option("may a request run twice, after a worker's death for instance", default=True)
     writable_inputs: bool = _option("give predict writable copies of its inputs", default=False)
-    load_timeout_s: float = _seconds("longest time of a load", 120.0)
+    warm_up: bool | None = _option(
+        "run samples before a version takes requests: those of the model's warm_up, else zeros",
+        None,
+        shown="true; of a Python class without the method warm_up false",
+    )
+    load_timeout_s: float = _seconds("longest time of a load and its warm-up", 120.0)
     request_timeout_s: float = _seconds("time limit of a request that names none", 30.0)
     hard_kill_after_s: float | None = _option(
         "how long a call may run on for nobody, its requests answered or gone, before its worker is killed",

@@ -82,7 +82,7 @@ class Loading:
         else:
             self._report.asking(source.key)
             passing = is_passing(question, self._configuration)
-            body = json.dumps({**question.to_json(), "is_passing": passing})
+            body = json.dumps({**question.to_json(), "is_passing": passing, "in_background": load.ticket is not None})
             self._questions[self._engine.probe(body, passing)] = (source, load)
         return remarks
 

@@ -68,11 +68,9 @@ class Report:
         self._progress.split(_label(key), map(_label, models))
 
     def loading(self, specification: dict[str, Any]) -> None:
-        """A load begins."""
+        """A load is to begin."""
         key = (specification["name"], specification["version"])
         self._specifications[key] = specification
-        if not (self._is_starting and self._is_drawn):
-            self._engine.log("info", "loading", json.dumps({"model": key[0], "version": key[1]}))
 
     def loaded(self, key: Key) -> None:
         """A load has ended, well or not."""

@@ -110,9 +110,8 @@ def _obstacle(model: dict[str, Any]) -> str | None:
 
 
 def _check_program(name: str, declared: Declared) -> None:
-    """A class says in its annotations what a model file may leave open; and its threads are its own."""
+    """A class says in its annotations what a model file may leave open."""
     said = [key for key in _NOT_OF_A_PROGRAM if getattr(declared, key) is not None]
-    said += ["threads"] if declared.options.get("threads") is not None else []
     if said:
         raise ConfigError(
             f'[models.{name}] sets "{said[0]}", but the model is a Python class', "remove it: the class itself says it"

@@ -4,7 +4,7 @@ Each has four parts: `recognise` a path, `inspect` it (which models it has, with
 `predict` on what `load` returns.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -52,10 +52,16 @@ class Question:
 
 
 class LoadedModel(Protocol):
-    """A version in memory."""
+    """A version in memory.
+
+    `samples` gives what the model's own `warm_up` does, or an awaitable of that; None where it has none. What
+    `is_user_code` may have effects, and runs for requests and its own samples alone unless somebody asks for more.
+    """
 
     is_async: bool
     streams: bool
+    is_user_code: bool
+    samples: Callable[[], Any] | None
 
     def start(self) -> Awaitable[None] | None:
         """Run the user's load; an awaitable if that is async. Raises LoadError."""

@@ -65,6 +65,8 @@ class OnnxModel:
 
     is_async = False
     streams = False
+    is_user_code = False
+    samples = None
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._session = session

@@ -68,6 +68,8 @@ class TorchScriptModel:
 
     is_async = False
     streams = False
+    is_user_code = False
+    samples = None
 
     def __init__(self, module: Any, signature: Signature, *, copies_inputs: bool) -> None:
         import numpy as np

@@ -7,8 +7,10 @@ import faulthandler
 import signal
 import sys
 
+from samovar.config import machine
 from samovar.worker.lines import TaggedStream
 from samovar.worker.loop import Worker
+from samovar.worker.threads import limit_threads
 
 __all__ = ["main"]
 
@@ -19,6 +21,7 @@ def main() -> None:
 
     # Ctrl-C goes to the whole terminal group; the engine decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_threads(machine.cpus())
     channel = _core.WorkerChannel()
     sys.stdout = TaggedStream.over(sys.stdout)
     sys.stderr = TaggedStream.over(sys.stderr)

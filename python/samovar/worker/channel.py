@@ -83,7 +83,7 @@ class Ask(Protocol):
 
     @property
     def verb(self) -> str:
-        """prepare, describe, load, metrics or unload."""
+        """prepare, describe, load, warm, metrics or unload."""
 
     @property
     def body(self) -> str:

@@ -1,4 +1,4 @@
-"""Questions of the engine beside the calls: prepare, describe, load, metrics, unload."""
+"""Questions of the engine beside the calls: prepare, describe, load, warm, metrics, unload."""
 
 import gc
 import json
@@ -18,6 +18,9 @@ from samovar.types import Signature
 from samovar.worker import metrics
 from samovar.worker.channel import Ask, Call
 from samovar.worker.limits import limit_memory
+from samovar.worker.priority import Priority
+from samovar.worker.threads import limit_threads
+from samovar.worker.warm_up import WarmUp, warm_up_of
 
 __all__ = ["Instance", "Questions", "needs_event_loop"]
 
@@ -56,10 +59,13 @@ class Questions:
     def __init__(self) -> None:
         self.instances: dict[int, Instance] = {}
         self._lifespan: AsyncExitStack | None = None  # of a service, from its load to its unload
+        self._priority = Priority()
+        self._warm_ups: dict[int, WarmUp] = {}  # of instances that have been loaded and take no calls yet
         self._verbs = {
             "prepare": self._prepare,
             "describe": self._describe,
             "load": self._load,
+            "warm": self._warm,
             "metrics": self._metrics,
             "unload": self._unload,
         }
@@ -78,27 +84,70 @@ class Questions:
 
     def _prepare(self, body: dict[str, Any]) -> None:
         """Import what models will need; what is missing is the load's to complain about."""
+        self._priority.lower()
         for name in body["imports"]:
             with suppress(Exception):
                 import_module(name)
+        self._priority.restore()
 
     def _describe(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body.get("in_background"):
+            self._priority.lower()  # until what it has become takes calls
         question = Question.from_json(body)
         with apart(question.path) if body.get("is_passing") else nullcontext():
             return {"models": runtime_for(question.path).inspect(question)}
 
-    def _load(self, spec: dict[str, Any]) -> Awaitable[None] | None:
+    def _load(self, spec: dict[str, Any]) -> Awaitable[dict[str, Any]] | dict[str, Any]:
+        """Load an instance; the answer says whether it is to be asked to `warm` before it takes calls."""
         number = spec["instance"]
+        limit_threads(spec["options"]["threads"])
         if number == _ONLY:
+            if spec.get("in_background"):
+                self._priority.lower()
             limit_memory(spec["options"]["max_memory_bytes"])
-            return self._load_instance(spec)
+            rest = self._load_instance(spec)
+            return self._loaded(number) if rest is None else self._loaded_after(number, rest)
         try:
             with _of_instance(number), apart(Path(spec["source"]["path"])):
                 _finish(self._load_instance(spec))
         except BaseException:
             self.instances.pop(number, None)
+            self._warm_ups.pop(number, None)
             raise
-        return None
+        return self._loaded(number)
+
+    def _loaded(self, number: int) -> dict[str, Any]:
+        if number in self._warm_ups:
+            return {"warms": True}
+        self._priority.restore()
+        return {}
+
+    async def _loaded_after(self, number: int, rest: Awaitable[None]) -> dict[str, Any]:
+        await rest
+        return self._loaded(number)
+
+    def _warm(self, body: dict[str, Any]) -> Awaitable[dict[str, Any]] | dict[str, Any]:
+        """Run the samples of a loaded instance; the answer notes what went wrong with zeros."""
+        number = body["instance"]
+        warm_up = self._warm_ups.pop(number)
+        if number == _ONLY:
+            note = warm_up.run()
+            return self._warmed_after(note) if isinstance(note, Awaitable) else self._warmed(note)
+        try:
+            with _of_instance(number):
+                note = warm_up.run()
+        except BaseException:
+            with suppress(Exception):  # what went wrong before is what is told
+                self._unload_one(number)
+            raise
+        return self._warmed(note)
+
+    def _warmed(self, note: Any) -> dict[str, Any]:
+        self._priority.restore()
+        return {} if note is None else {"note": note}
+
+    async def _warmed_after(self, note: Awaitable[str | None]) -> dict[str, Any]:
+        return self._warmed(await note)
 
     def _load_instance(self, spec: dict[str, Any]) -> Awaitable[None] | None:
         model = runtime_named(spec["runtime"]).load(spec)
@@ -106,6 +155,9 @@ class Questions:
             return self._load_service(spec, model)
         codec = ArrayCodec(Signature.from_json(spec), writable=spec["options"]["writable_inputs"])
         self.instances[spec["instance"]] = Instance(model, codec)
+        warm_up = warm_up_of(spec, model)
+        if warm_up is not None:
+            self._warm_ups[spec["instance"]] = warm_up
         return model.start()
 
     def _metrics(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -183,13 +235,13 @@ async def _in_turn(rests: Sequence[Awaitable[None]]) -> None:
         await rest
 
 
-async def _tell_after(ask: Ask, rest: Awaitable[None]) -> None:
+async def _tell_after(ask: Ask, rest: Awaitable[dict[str, Any] | None]) -> None:
     try:
-        await rest
+        body = await rest
     except BaseException as error:  # noqa: BLE001 - as above
         _tell_failure(ask, error)
     else:
-        ask.tell(True, "{}")
+        ask.tell(True, json.dumps(body or {}))
 
 
 def _tell_failure(ask: Ask, error: BaseException) -> None:

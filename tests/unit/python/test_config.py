@@ -139,6 +139,7 @@ def test_the_default_batch_depends_on_the_axis() -> None:
         "concurrency": 1,
         "idempotent": True,
         "writable_inputs": False,
+        "warm_up": None,
         "load_timeout_s": 120.0,
         "request_timeout_s": 30.0,
         "hard_kill_after_s": None,

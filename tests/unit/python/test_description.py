@@ -358,23 +358,9 @@ def test_a_folder_cannot_name_two_classes(program: Program) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("declared", "message"),
-    [
-        (
-            Declared({"threads": 2}),
-            (
-                "threads = 2 is set for class M, whose threads are its own; "
-                "remove it and set them in load (torch.set_num_threads, for instance)"
-            ),
-        ),
-        (
-            Declared(batch_axis=True),
-            'samovar.toml sets "batch_axis" of class M, whose annotations say it; remove it from there',
-        ),
-    ],
-)
-def test_what_a_class_says_itself_is_not_configured(program: Program, declared: Declared, message: str) -> None:
+def test_what_a_class_says_itself_is_not_configured(program: Program) -> None:
     with pytest.raises(ConfigError) as caught:
-        inspect(Question(program(ONE), declared=declared))
-    assert str(caught.value) == message
+        inspect(Question(program(ONE), declared=Declared(batch_axis=True)))
+    assert str(caught.value) == (
+        'samovar.toml sets "batch_axis" of class M, whose annotations say it; remove it from there'
+    )

@@ -125,9 +125,9 @@ def test_a_program_is_asked_without_names_and_says_what_a_table_may_not(tmp_path
     model: dict[str, Any] = {"name": "one", "options": {}, "batch_axis": False, "service": None, "streams": False}
     model["source"] = {"path": str(beside / "app.py"), "class": "One"}
     assert options_of(source, model, own)["instances"] == 2
-    for name, key in (("two", "threads"), ("three", "batch_axis")):
-        with pytest.raises(ConfigError, match=rf'^\[models.{name}\] sets "{key}", but the model is a Python class'):
-            options_of(source, {**model, "name": name}, own)
+    assert options_of(source, {**model, "name": "two"}, own)["threads"] == 2
+    with pytest.raises(ConfigError, match=r'^\[models.three\] sets "batch_axis", but the model is a Python class'):
+        options_of(source, {**model, "name": "three"}, own)
 
 
 def test_a_question_passes_through_json(tmp_path: Path, beside: Path) -> None:

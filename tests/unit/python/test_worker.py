@@ -131,7 +131,16 @@ def load(path: Path, *, is_async: bool = False, instance: int = 0, **options: An
         inputs=[spec],
         outputs=[{**spec, "name": "output"}],
         batch_axis=True,
-        options={"concurrency": 1, "writable_inputs": False, "max_memory_bytes": None, **options},
+        options={
+            "max_batch_size": 8,
+            "concurrency": 1,
+            "threads": os.cpu_count(),
+            "worker": "own",
+            "writable_inputs": False,
+            "warm_up": None,
+            "max_memory_bytes": None,
+            **options,
+        },
         instance=instance,
         service=None,
     )

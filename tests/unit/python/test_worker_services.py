@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Mounted:
     async def load(self) -> Answer:
         (model,) = runtime_for(self._path).inspect(Question(self._path))
         source = {**model["source"], "expose_errors": True}
-        options = {**model["options"], "max_memory_bytes": None}
+        options = {**model["options"], "max_memory_bytes": None, "threads": os.cpu_count()}
         return await self._told("load", **{**model, "options": options, "source": source, "instance": 0})
 
     async def unload(self) -> Answer:

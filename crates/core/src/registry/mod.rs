@@ -28,7 +28,6 @@ use crate::routing::RouteTable;
 use crate::version::Version;
 use crate::version::steps::Directory;
 use crate::workers::instance::{Crew, Observer};
-use crate::workers::pool::Pool;
 use crate::workers::scrape::Scrape;
 use crate::workers::shared::Workers;
 use crate::workers::spawn::Worker;
@@ -84,7 +83,7 @@ impl Registry {
     /// An empty registry.
     #[must_use]
     pub fn new(
-        pool: Arc<Pool>,
+        workers: Arc<Workers>,
         metrics: Arc<Metrics>,
         events: Arc<Events>,
         expose_errors: ExposeErrors,
@@ -96,7 +95,7 @@ impl Registry {
             incoming: Mutex::default(),
             endings: Mutex::default(),
             next_serial: AtomicU64::new(1),
-            workers: Workers::new(pool),
+            workers,
             metrics,
             events,
             history: Arc::default(),
@@ -184,7 +183,8 @@ impl Registry {
     /// What the control plane may know of every version.
     #[must_use]
     pub fn reports(&self) -> Vec<VersionReport> {
-        self.versions().iter().map(|version| version.report()).collect()
+        let loads = self.workers.loads();
+        self.versions().iter().map(|version| version.report(loads.before(version.serial))).collect()
     }
 
     /// What became of every version.

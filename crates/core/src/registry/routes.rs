@@ -25,7 +25,7 @@ impl Routes {
             let state = deployed.version.life.lock().state();
             let serves = match state {
                 State::Ready | State::Degraded => 2,
-                State::Loading => 1, // it says so, until it takes over from older versions
+                State::Configured | State::Loading | State::Warming => 1, // it says so, until it takes over from older versions
                 State::Draining | State::Unloaded | State::Failed => 0,
             };
             let number = deployed.version.version.parse::<u64>().ok();

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::Instant as Deadline;
 
+use super::load_queue::Turn;
 use super::shared::{Berth, Workers};
 use super::spawn::{Exit, HARD_KILL, Worker};
 use crate::error::{Code, Error};
@@ -18,6 +20,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// The same where a call outlived the drain time: most models do nothing beside a call.
 const HURRIED_GOODBYE: Duration = Duration::from_millis(500);
 
+/// Longer than any load, and not too long to be added to a moment.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// How long an instance that leaves a shared worker waits for what its neighbours run.
 const NEIGHBOURS: Duration = Duration::from_secs(30);
 
@@ -55,6 +59,28 @@ struct Attempt<'a> {
     /// No load of this instance has ended before.
     is_untried: &'a mut bool,
     berth: Berth,
+    /// Its turn among the loads, until it is loaded.
+    turn: Option<Turn>,
+}
+
+/// A question on the way to the first request.
+struct Step {
+    verb: &'static str,
+    body: serde_json::Value,
+    /// How causes name what is done until its answer.
+    deed: &'static str,
+    /// And when that is.
+    when: &'static str,
+}
+
+/// What the answer to one says.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Told {
+    /// Of `load`: there are samples, to be run by `warm`.
+    warms: bool,
+    /// Of `warm`: what was wrong with samples that nobody declared.
+    note: Option<String>,
 }
 
 /// Why a load did not succeed.
@@ -78,13 +104,20 @@ impl Crew {
         let mut is_untried = true;
         let group = self.version.spec.options.group();
         while !*stop.borrow() {
+            let turn = match is_untried && group.is_none() {
+                true => tokio::select! {
+                    turn = self.workers.loads().turn(self.version.serial) => Some(turn),
+                    () = stopped(&mut stop) => return,
+                },
+                false => None,
+            };
             let berth = match first.take() {
                 Some(worker) => Ok(Berth::own(worker)),
                 None => self.workers.take(group, index).await,
             };
             let ended = match berth {
                 Ok(berth) => {
-                    let attempt = Attempt { index, is_untried: &mut is_untried, berth };
+                    let attempt = Attempt { index, is_untried: &mut is_untried, berth, turn };
                     self.load_and_serve(attempt, &mut stop, &mut has_served, &mut back_off).await
                 }
                 Err(error) => {
@@ -115,8 +148,10 @@ impl Crew {
         has_served: &mut bool,
         back_off: &mut BackOff,
     ) -> Option<Duration> {
-        let Attempt { index, is_untried, berth } = attempt;
-        match self.load(index, &berth, stop).await {
+        let Attempt { index, is_untried, berth, turn } = attempt;
+        let loaded = self.load(index, *is_untried, &berth, stop).await;
+        drop(turn);
+        match loaded {
             Ok(seconds) => {
                 self.tried(is_untried);
                 self.version.metrics.load.set(seconds);
@@ -178,8 +213,14 @@ impl Crew {
         }
     }
 
-    /// Load the model into a worker; the seconds it took.
-    async fn load(&self, index: usize, berth: &Berth, stop: &mut watch::Receiver<bool>) -> Result<f64, LoadEnd> {
+    /// Load the model into a worker and warm it up; the seconds it took.
+    async fn load(
+        &self,
+        index: usize,
+        is_first: bool,
+        berth: &Berth,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<f64, LoadEnd> {
         let (version, Berth { worker, number, .. }) = (&self.version, berth);
         let errand = tokio::select! {
             errand = worker.link.errand() => errand,
@@ -193,36 +234,72 @@ impl Crew {
         worker.link.attach(*number, sink, version.signature().clone());
         let mut body = serde_json::to_value(&*version.spec).unwrap_or_default();
         body["instance"] = (*number).into();
-        let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(Duration::MAX);
-        let loading = tokio::time::timeout(limit, worker.link.ask("load", body.to_string()));
+        // Requests wait for who comes back after a death; for who comes first none do.
+        body["in_background"] = (is_first && self.workers.pool().is_filling()).into();
+        self.enter_from(State::Configured, State::Loading, &format!("instance {index} is being loaded"));
+        let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(FOR_EVER);
+        let until = Deadline::now() + limit.min(FOR_EVER);
+        let loaded = self
+            .ask(index, berth, stop, until, &Step { verb: "load", body, deed: "load", when: "while it loaded" })
+            .await?;
+        if loaded.warms {
+            self.enter_from(State::Loading, State::Warming, &format!("instance {index} runs samples"));
+            let body = serde_json::json!({ "instance": number });
+            let step = Step { verb: "warm", body, deed: "load and run its samples", when: "while it ran samples" };
+            let warmed = self.ask(index, berth, stop, until, &step).await?;
+            if let Some(note) = warmed.note.filter(|_| is_first) {
+                version.note(&note);
+                tracing::warn!(model = %version.name, version = %version.version, "{note}");
+            }
+        }
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// Have the worker take a step of a load, and wait for its end, in a shared worker in the errand of the caller.
+    async fn ask(
+        &self,
+        index: usize,
+        berth: &Berth,
+        stop: &mut watch::Receiver<bool>,
+        until: Deadline,
+        step: &Step,
+    ) -> Result<Told, LoadEnd> {
+        let Berth { worker, number, .. } = berth;
+        let asking = tokio::time::timeout_at(until, worker.link.ask(step.verb, step.body.to_string()));
         let told = tokio::select! {
-            told = loading => told,
+            told = asking => told,
             () = self.cannot_wait(stop, berth) => {
                 worker.kill();
                 return Err(LoadEnd::Stopped);
             }
         };
-        let told = match told {
-            Ok(Ok(told)) => told,
+        match told {
+            Ok(Ok(told)) if told.ok => Ok(serde_json::from_str(&told.body).unwrap_or_default()),
+            Ok(Ok(told)) => {
+                let mut cause = parse_failure(&told.body);
+                // The lines that it printed are on their way through a pipe of their own.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                cause.stderr = worker.output.tail(*number);
+                Err(LoadEnd::Raised(cause))
+            }
             Ok(Err(_)) => {
                 let exit = worker.exited().await;
-                return Err(LoadEnd::Died(self.death(index, berth, &exit, "while it loaded"), exit.cause));
+                Err(LoadEnd::Died(self.death(index, berth, &exit, step.when), exit.cause))
             }
             Err(_) => {
-                let cause = self.timeout(index, berth);
+                let cause = self.timeout(index, berth, step.deed);
                 worker.kill();
                 worker.exited().await;
-                return Err(LoadEnd::TimedOut(cause));
+                Err(LoadEnd::TimedOut(cause))
             }
-        };
-        if told.ok {
-            return Ok(began.elapsed().as_secs_f64());
         }
-        let mut cause = parse_failure(&told.body);
-        // The lines that the load printed are on their way through a pipe of their own.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        cause.stderr = worker.output.tail(*number);
-        Err(LoadEnd::Raised(cause))
+    }
+
+    /// Enter a state of the way to the first request, unless another instance is further.
+    fn enter_from(&self, before: State, state: State, message: &str) {
+        if self.version.life.lock().state() == before {
+            self.enter(state, message, None);
+        }
     }
 
     /// The version is to end and its load is not waited for: at once, but where that costs neighbours their worker.
@@ -233,15 +310,16 @@ impl Crew {
         }
     }
 
-    fn timeout(&self, index: usize, berth: &Berth) -> Cause {
+    fn timeout(&self, index: usize, berth: &Berth, deed: &str) -> Cause {
         let limit = self.version.spec.options.load_timeout_s;
+        let title = self.version.spec.title();
         Cause {
-            message: format!("instance {index} of {} did not load within {limit} s", self.version.spec.title()),
+            message: format!("instance {index} of {title} did not {deed} within {limit} s"),
             exception: None,
             traceback: String::new(),
             signal: None,
             stderr: berth.worker.output.tail(berth.number),
-            next_step: "find what load() waits for, or raise load_timeout_s".into(),
+            next_step: "find what it waits for, or raise load_timeout_s".into(),
         }
     }
 
@@ -272,7 +350,7 @@ impl Crew {
         let name = berth.name().map_or("", |name| name);
         let message =
             format!("the worker {name:?} ended by {} while nothing of this model ran; it restarts", exit.status);
-        if version.is_any_up() || version.life.lock().state() == State::Loading {
+        if version.is_any_up() || version.life.lock().state().is_coming() {
             version.note(&message);
         } else {
             let next_step = "look at the log for the model that ran there".into();
@@ -290,7 +368,7 @@ impl Crew {
         tracing::warn!(model = %version.name, version = %version.version, restart_in_s = wait.as_secs_f64(), stderr = lines, "{}", cause.message);
         if version.is_any_up() {
             version.note(&cause.message);
-        } else if version.life.lock().state() != State::Loading {
+        } else if !version.life.lock().state().is_coming() {
             let message = cause.message.clone();
             self.enter(State::Degraded, &message, Some(cause));
         } else {

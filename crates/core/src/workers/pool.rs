@@ -59,6 +59,12 @@ impl Pool {
         self.top_up();
     }
 
+    /// True once the start is over: what is loaded from now on has neighbours that serve.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        self.state.lock().is_filling
+    }
+
     /// Stop keeping a reserve, and end every worker that still runs, those included that are being started.
     pub async fn end(&self) {
         loop {

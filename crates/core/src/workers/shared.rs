@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::load_queue::LoadQueue;
 use super::output::Owner;
 use super::pool::Pool;
 use super::scrape::Scrape;
@@ -25,6 +26,8 @@ const MOST_IN_VAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Workers {
     pool: Arc<Pool>,
+    /// Whose turn it is to load. Not for deaths, whose requests wait, nor within a shared worker, which has turns itself.
+    loads: LoadQueue,
     /// The engine ends, and all workers with it.
     is_ending: AtomicBool,
     /// By the name of the group and the index of the instances.
@@ -43,10 +46,11 @@ pub struct Berth {
 }
 
 impl Workers {
-    /// Of the processes in `pool`.
+    /// Of the processes in `pool`, with so many loads at once.
     #[must_use]
-    pub fn new(pool: Arc<Pool>) -> Arc<Self> {
-        Arc::new(Self { pool, is_ending: AtomicBool::new(false), shared: Mutex::default() })
+    pub fn new(pool: Arc<Pool>, loads_at_once: usize) -> Arc<Self> {
+        let loads = LoadQueue::new(loads_at_once);
+        Arc::new(Self { pool, loads, is_ending: AtomicBool::new(false), shared: Mutex::default() })
     }
 
     /// From now on nobody needs what an unload gives back.
@@ -58,6 +62,12 @@ impl Workers {
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Whose turn it is to load.
+    #[must_use]
+    pub fn loads(&self) -> &LoadQueue {
+        &self.loads
     }
 
     /// The processes.

@@ -1,7 +1,9 @@
 //! Starting worker processes and seeing them end.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -158,10 +160,21 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
+/// A variable that tells the engine something: settings, and what a service manager hands over, which user code and
+/// engines that it starts must not take for its own.
+fn is_engines_own(name: &OsStr) -> bool {
+    const MANAGER: [&str; 4] = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+    name.as_bytes().starts_with(b"SAMOVAR_") || MANAGER.iter().any(|manager| name == *manager)
+}
+
 fn start(command: &[String]) -> io::Result<Started> {
     let [program, arguments @ ..] = command else { return Err(io::ErrorKind::InvalidInput.into()) };
     let (engine, worker) = UnixStream::pair()?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_engines_own(name)) {
+        command.env_remove(name);
+    }
+    let child = command
         .args(arguments)
         .stdin(Stdio::from(OwnedFd::from(worker)))
         .stdout(Stdio::piped())

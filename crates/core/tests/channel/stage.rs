@@ -40,7 +40,7 @@ pub(crate) fn spec(name: &str) -> VersionSpec {
         "streams": false, "uses": ["others"], "service": null,
         "options": {
             "max_batch_size": 1, "max_queue_delay_ms": 0.0, "worker": "own", "instances": 1, "concurrency": 1, "threads": 1,
-            "idempotent": true, "writable_inputs": false, "load_timeout_s": 30.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
+            "idempotent": true, "writable_inputs": false, "warm_up": null, "load_timeout_s": 30.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
             "max_queue_items": 1, "max_queue_bytes": 1000
         }
     }))

@@ -112,7 +112,7 @@ impl DataPlane {
             let state = match life.state() {
                 State::Ready => "READY",
                 State::Degraded if life.is_ready() => "READY",
-                State::Loading => "LOADING",
+                State::Configured | State::Loading | State::Warming => "LOADING",
                 State::Draining => "UNLOADING",
                 State::Degraded | State::Unloaded | State::Failed => "UNAVAILABLE",
             };

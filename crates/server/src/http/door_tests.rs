@@ -9,6 +9,7 @@ use samovar_core::life::Cause;
 use samovar_core::metrics::Metrics;
 use samovar_core::registry::Registry;
 use samovar_core::workers::pool::Pool;
+use samovar_core::workers::shared::Workers;
 use samovar_core::workers::spawn::Spawner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -43,6 +44,7 @@ fn config() -> EngineConfig {
         keep_alive_s: 60.0,
         allowed_origins: vec![],
         allowed_hosts: vec![],
+        max_loads: 1,
         spare_workers: 0,
         transport: TransportKind::Inline,
         worker_command: vec!["/bin/false".into()],
@@ -64,9 +66,9 @@ pub(in crate::http) fn plane(address: &Address) -> (Arc<DataPlane>, Arc<Registry
 fn plane_with(config: EngineConfig, address: &Address) -> (Arc<DataPlane>, Arc<Registry>) {
     let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
     let spawner = Spawner::new(config.worker_command.clone(), config.transport).unwrap();
-    let pool = Pool::new(spawner, 0);
+    let workers = Workers::new(Pool::new(spawner, 0), 1);
     let drain = std::time::Duration::from_secs(1);
-    let registry = Registry::new(pool, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);
+    let registry = Registry::new(workers, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);
     let addresses = Addresses { http: address.clone(), grpc: None, admin: None };
     (DataPlane::new(config, addresses, Arc::clone(&registry), metrics, events), registry)
 }

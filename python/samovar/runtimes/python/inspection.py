@@ -95,11 +95,6 @@ def _check_settings(cls: type, declared: Declared, options: dict[str, Any]) -> N
             f"max_batch_size = {options['max_batch_size']} is set for class {cls.__name__}, whose predict yields",
             "leave it out: what streams runs one request at a time",
         )
-    if options.get("threads") is not None:
-        raise ConfigError(
-            f"threads = {options['threads']} is set for class {cls.__name__}, whose threads are its own",
-            "remove it and set them in load (torch.set_num_threads, for instance)",
-        )
     for key in _SAID_BY_ANNOTATIONS:
         if getattr(declared, key) is not None:
             raise ConfigError(

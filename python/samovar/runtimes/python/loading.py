@@ -30,11 +30,14 @@ def load(spec: dict[str, Any]) -> "PythonModel":
 class PythonModel:
     """One object of a user's class; `name` is that of the model."""
 
+    is_user_code = True
+
     def __init__(self, cls: type, name: str, uses: Mapping[str, Mapping[str, Any]]) -> None:
         self.is_async = signature.is_async(cls)
         self.streams = signature.streams(cls)
         self._split = _splitter(cls)
         self._object = UserObject(cls, uses)
+        self.samples = self._object.samples if hasattr(cls, "warm_up") else None
         self._call = _caller(self._object.value.predict, signature.arguments(cls), name)
 
     def start(self) -> Awaitable[None] | None:

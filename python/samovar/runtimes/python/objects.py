@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from samovar.errors import LoadError, TargetError, text_of
@@ -30,6 +30,12 @@ class UserObject:
         """Run the user's unload, if there is one; an awaitable if it is async. Raises LoadError."""
         return self._run_hook("unload")
 
+    def samples(self) -> Any:
+        """What the user's warm_up gives, of one that yields a list; an awaitable if it is async. Raises LoadError."""
+        place, method = f"{self._name}.warm_up()", self.value.warm_up
+        result = _run_user_code(place, self._file, lambda: _gathered(method()))
+        return _await_user_code(place, self._file, result) if inspect.isawaitable(result) else result
+
     def _run_hook(self, hook: str) -> Awaitable[None] | None:
         method = getattr(self.value, hook, None)
         if method is None:
@@ -56,11 +62,22 @@ def _run_user_code(place: str, file: str, function: Callable[[], Any]) -> Any:
         raise _load_error(place, file, error) from error
 
 
-async def _await_user_code(place: str, file: str, awaitable: Awaitable[Any]) -> None:
+async def _await_user_code(place: str, file: str, awaitable: Awaitable[Any]) -> Any:
     try:
-        await awaitable
+        return await awaitable
     except BaseException as error:
         raise _load_error(place, file, error) from error
+
+
+def _gathered(result: Any) -> Any:
+    """What is yielded, as a list, or an awaitable of one; everything else as it is."""
+    if isinstance(result, AsyncIterator):
+        return _gathered_async(result)
+    return list(result) if isinstance(result, Iterator) else result
+
+
+async def _gathered_async(result: AsyncIterator[Any]) -> list[Any]:
+    return [sample async for sample in result]
 
 
 def _load_error(place: str, file: str, error: BaseException) -> LoadError:

@@ -1,0 +1,84 @@
+"""The priority of a process that loads: low for all its threads, and then for none."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from samovar.worker import priority
+from samovar.worker.priority import Priority
+
+NORMAL = os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def nice(process: int) -> set[int]:
+    """The nice values of the threads of a process."""
+    threads = [int(thread.name) for thread in Path(f"/proc/{process}/task").iterdir()]
+    return {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+
+
+@pytest.fixture
+def raisable() -> None:
+    if not priority._can_raise_again():
+        pytest.skip("this process may not raise its priority again (CAP_SYS_NICE, RLIMIT_NICE)")
+
+
+@pytest.fixture
+def thread() -> Iterator[None]:
+    """Another thread of this process."""
+    end = threading.Event()
+    started = threading.Thread(target=end.wait)
+    started.start()
+    yield
+    end.set()
+    started.join()
+
+
+@pytest.mark.usefixtures("raisable", "thread")
+def test_all_threads_and_children_are_lowered_and_restored() -> None:
+    low = Priority()
+    low.lower()
+    low.lower()  # what is lowered stays as it is
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    end = threading.Event()
+    inheriting = threading.Thread(target=end.wait)
+    inheriting.start()
+    try:
+        assert nice(os.getpid()) == nice(child.pid) == {NORMAL + 10}
+        low.restore()
+        assert nice(os.getpid()) == nice(child.pid) == {NORMAL}
+    finally:
+        low.restore()
+        end.set()
+        inheriting.join()
+        child.communicate(b"\n")
+
+
+@pytest.mark.usefixtures("raisable")
+def test_what_was_not_lowered_is_not_touched() -> None:
+    Priority().restore()
+    assert nice(os.getpid()) == {NORMAL}
+
+
+def test_what_could_not_be_raised_again_is_not_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priority, "_can_raise_again", lambda: False)
+    Priority().lower()
+    assert nice(os.getpid()) == {NORMAL}
+
+
+def test_the_kernel_is_asked_whether_it_can_be_raised_again() -> None:
+    """As somebody without privileges, by whom a nice value never falls."""
+    program = (
+        "import os, resource\n"
+        "from samovar.worker.priority import Priority, _can_raise_again\n"
+        "resource.setrlimit(resource.RLIMIT_NICE, (0, 0))\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "low = Priority(); low.lower()\n"
+        "print(_can_raise_again(), os.getpriority(os.PRIO_PROCESS, 0))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.split() == ["False", str(NORMAL)], ran.stderr
