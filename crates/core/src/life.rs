@@ -13,8 +13,8 @@ pub const DEGRADED_GRACE: Duration = Duration::from_secs(1);
 const BACK_OFF: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
-/// Where a version is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Where a version is in its life, in the order of what comes before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It waits until it is its turn to be loaded.
@@ -141,10 +141,11 @@ impl Life {
         }
     }
 
-    /// Enter a state; false if it was there already. What is unloaded stays so, and what drains can only unload.
+    /// Enter a state; false if it was there already. What is unloaded stays so, and what drains can only unload; an
+    /// instance that is still on its way takes no version back to where another had been.
     pub fn enter(&mut self, state: State, message: &str, cause: Option<Cause>) -> bool {
         let is_over = self.state == State::Unloaded || (self.state == State::Draining && state != State::Unloaded);
-        if is_over {
+        if is_over || (state.is_coming() && state < self.state) {
             return false;
         }
         if cause.is_some() || state == State::Ready {
@@ -215,6 +216,16 @@ mod tests {
         assert_eq!(back_off.after_death(false, false), Some(BACK_OFF[1]));
         assert_eq!(back_off.after_death(true, false), Some(Duration::ZERO));
         assert_eq!(back_off.after_death(false, false), Some(BACK_OFF[0]));
+    }
+
+    #[test]
+    fn an_instance_that_loads_late_or_again_takes_no_version_back() {
+        let mut life = Life::default();
+        assert!(life.enter(State::Loading, "the first", None) && life.enter(State::Warming, "the first", None));
+        assert!(!life.enter(State::Loading, "the second", None));
+        assert!(life.enter(State::Ready, "both", None) && life.enter(State::Degraded, "died", None));
+        assert!(!life.enter(State::Loading, "again", None) && !life.enter(State::Warming, "again", None));
+        assert_eq!(life.state(), State::Degraded);
     }
 
     #[test]

@@ -84,11 +84,9 @@ class Questions:
 
     def _prepare(self, body: dict[str, Any]) -> None:
         """Import what models will need; what is missing is the load's to complain about."""
-        self._priority.lower()
         for name in body["imports"]:
             with suppress(Exception):
                 import_module(name)
-        self._priority.restore()
 
     def _describe(self, body: dict[str, Any]) -> dict[str, Any]:
         if body.get("in_background"):

@@ -6,6 +6,7 @@ What is lazy in a model (kernels, arenas, thread pools, compilers) is there then
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from samovar.codecs.arguments import in_order
@@ -19,6 +20,7 @@ __all__ = ["WarmUp", "batch_sizes", "warm_up_of"]
 
 _ZEROS_S = 2.0  # a network with seconds per batch must not double the time of its load
 _ZEROS_SHARED_S = 0.25  # its neighbours wait meanwhile
+_ZEROS_BYTES = 256 << 20  # arenas keep what the largest batch took, and the largest may never come
 _OFF = "or set warm_up = false"
 
 
@@ -112,19 +114,21 @@ class WarmUp:
             self._fitting.outputs(outputs, inputs)
 
     def _batches(self, samples: Any) -> Iterator[list[Any]]:
-        """The inputs of each call: each sample at each size; of zeros as many sizes as there is time for."""
+        """The inputs of each call: each sample at each size; of zeros as many sizes as there is time and memory for."""
         if self._samples is not None:
             for inputs in self._fitted(samples):
                 yield from (self._of_size(inputs, size) for size in self._sizes)
             return
         began = last = self._clock()
+        peak = _peak_bytes()
         for size in self._sizes:
-            now = self._clock()
-            # The next batch takes up to twice as long as the one before.
-            if self._note is not None or now - began + 2 * (now - last) > self._limit_s:
-                self._note = self._note or (
-                    f"the warm-up ended after {now - began:.1f} s, before batches of {size} rows"
-                )
+            if self._note is not None:
+                return
+            now, grown = self._clock(), _peak_bytes() - peak
+            # The next batch takes up to twice as long, and as much, as the one before.
+            if now - began + 2 * (now - last) > self._limit_s or 2 * grown > _ZEROS_BYTES:
+                spent = f"{now - began:.1f} s and {grown >> 20} MiB"
+                self._note = f"the warm-up with zeros ended after {spent}, before batches of {size} rows"
                 return
             last = now
             yield self._of_size(
@@ -189,6 +193,12 @@ def _zeros(tensor: TensorSpec, *, batch_axis: bool) -> Any:
     assert tensor.dims is not None
     shape = (1,) * batch_axis + tuple(1 if length == -1 else length for length in tensor.dims)
     return np.full(shape, b"" if tensor.datatype is Datatype.BYTES else 0, dtype_of(tensor.datatype))
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had; what getrusage(2) says is the engine's where that had more."""
+    status = Path("/proc/self/status").read_text("ascii", "replace")
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) << 10
 
 
 async def _result(samples: Awaitable[Any]) -> Any:

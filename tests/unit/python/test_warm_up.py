@@ -9,6 +9,7 @@ import pytest
 
 from samovar.errors import LoadError
 from samovar.types import Datatype, Signature, TensorSpec
+from samovar.worker import warm_up
 from samovar.worker.warm_up import WarmUp, batch_sizes, warm_up_of
 
 Samples = Callable[[], Any] | None
@@ -63,9 +64,9 @@ def spec(inputs: Sequence[TensorSpec] = PAIR[:1], *, batch_axis: bool = True, **
 
 
 def run(specification: dict[str, Any], model: Model) -> Any:
-    warm_up = warm_up_of(specification, model)
-    assert warm_up is not None
-    return warm_up.run()
+    found = warm_up_of(specification, model)
+    assert found is not None
+    return found.run()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_of_a_stream_the_first_part_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "warm_up"),
+    ("model", "wanted"),
     [
         (Model(is_user_code=True), None),
         (Model(is_user_code=True), False),
@@ -135,8 +136,8 @@ def test_of_a_stream_the_first_part_is_taken() -> None:
         (Model(), False),
     ],
 )
-def test_nothing_runs_that_was_not_asked_for(model: Model, warm_up: bool | None) -> None:
-    assert warm_up_of(spec(warm_up=warm_up), model) is None
+def test_nothing_runs_that_was_not_asked_for(model: Model, wanted: bool | None) -> None:
+    assert warm_up_of(spec(warm_up=wanted), model) is None
 
 
 @pytest.mark.parametrize("unknown", [TensorSpec("z", None, (1,)), TensorSpec("z", Datatype.FP32, None)])
@@ -176,13 +177,24 @@ def test_outputs_that_no_client_would_get_fail_too() -> None:
 
 
 @pytest.mark.parametrize(("worker", "rows"), [("own", [1, 2, 4, 8]), ("shared", [1])])
-def test_zeros_end_when_the_next_batch_would_take_too_long(worker: str, rows: list[int]) -> None:
+def test_zeros_end_when_the_next_batch_would_take_too_long(
+    monkeypatch: pytest.MonkeyPatch, worker: str, rows: list[int]
+) -> None:
     """Of 0.1 s per row; 16 rows would end after 3.1 s, and in a shared worker two after 0.3 s."""
     model = Model()
     specification = spec(max_batch_size=64, worker=worker)
     signature = Signature.from_json(specification)
-    warm_up = WarmUp(specification, signature, model, None, clock=lambda: sum(model.rows) * 0.1)
-    note = warm_up.run()
+    monkeypatch.setattr(warm_up, "_peak_bytes", lambda: 0)
+    note = WarmUp(specification, signature, model, None, clock=lambda: sum(model.rows) * 0.1).run()
     assert model.rows == rows
     seconds, following = sum(rows) * 0.1, rows[-1] * 2
-    assert note == f"the warm-up ended after {seconds:.1f} s, before batches of {following} rows"
+    assert note == f"the warm-up with zeros ended after {seconds:.1f} s and 0 MiB, before batches of {following} rows"
+
+
+def test_zeros_end_when_the_next_batch_would_take_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 MiB per row: four have taken 160."""
+    model = Model()
+    monkeypatch.setattr(warm_up, "_peak_bytes", lambda: max(model.rows, default=0) * 40 << 20)
+    note = run(spec(max_batch_size=64), model)
+    assert model.rows == [1, 2, 4]
+    assert str(note).endswith("and 160 MiB, before batches of 8 rows")

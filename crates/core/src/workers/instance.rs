@@ -121,6 +121,7 @@ impl Crew {
                     self.load_and_serve(attempt, &mut stop, &mut has_served, &mut back_off).await
                 }
                 Err(error) => {
+                    drop(turn);
                     self.tried(&mut is_untried);
                     let message = format!("a worker could not be started: {error}");
                     let cause = Cause {
@@ -236,14 +237,14 @@ impl Crew {
         body["instance"] = (*number).into();
         // Requests wait for who comes back after a death; for who comes first none do.
         body["in_background"] = (is_first && self.workers.pool().is_filling()).into();
-        self.enter_from(State::Configured, State::Loading, &format!("instance {index} is being loaded"));
+        self.enter(State::Loading, &format!("instance {index} is being loaded"), None);
         let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(FOR_EVER);
         let until = Deadline::now() + limit.min(FOR_EVER);
         let loaded = self
             .ask(index, berth, stop, until, &Step { verb: "load", body, deed: "load", when: "while it loaded" })
             .await?;
         if loaded.warms {
-            self.enter_from(State::Loading, State::Warming, &format!("instance {index} runs samples"));
+            self.enter(State::Warming, &format!("instance {index} runs samples"), None);
             let body = serde_json::json!({ "instance": number });
             let step = Step { verb: "warm", body, deed: "load and run its samples", when: "while it ran samples" };
             let warmed = self.ask(index, berth, stop, until, &step).await?;
@@ -292,13 +293,6 @@ impl Crew {
                 worker.exited().await;
                 Err(LoadEnd::TimedOut(cause))
             }
-        }
-    }
-
-    /// Enter a state of the way to the first request, unless another instance is further.
-    fn enter_from(&self, before: State, state: State, message: &str) {
-        if self.version.life.lock().state() == before {
-            self.enter(state, message, None);
         }
     }
 
