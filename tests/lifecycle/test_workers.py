@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,11 @@ def environment(pid: int) -> dict[str, str]:
 
 def nice(pid: int) -> set[int]:
     """The nice values of the threads of a process."""
-    return {os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            found.add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
+    return found
 
 
 def test_workers_do_not_get_what_is_meant_for_the_engine(serve: Serve) -> None:
@@ -121,7 +126,7 @@ def test_a_load_beside_others_has_low_priority_until_it_takes_calls(
     gate.unlink()
     loading = background.submit(load, served, "gated")
     second = eventually(lambda: [pid for pid in loaders() if pid != first], "another load")[0]
-    assert nice(second) == {normal + 10}
+    assert nice(second) == {min(normal + 10, 19)}
     assert nice(first) == {normal}
     gate.touch()
     assert loading.result().status == 200

@@ -83,6 +83,8 @@ class Controller:
 
     def _follow(self, event: dict[str, Any]) -> None:
         match event["state"]:
+            case "loading":
+                self._report.working((event["name"], event["version"]))
             case "ready":
                 self._loading.follow(event["serial"], None)
             case "failed":

@@ -26,6 +26,7 @@ class Progress:
         self._is_shown = is_shown
         self._clock = clock
         self._began: dict[str, float] = {}  # by name, in the order of their begin
+        self._waiting: set[str] = set()  # of these, what has no turn to be loaded yet
         self._ended = 0
         self._drawn: float | None = None
 
@@ -41,16 +42,23 @@ class Progress:
     def end(self, name: str) -> float | None:
         """It is over; the seconds that it took, None if it had not begun."""
         began = self._began.pop(name, None)
+        self._waiting.discard(name)
         if began is None:
             return None
         self._ended += 1
         return self._clock() - began
 
     def split(self, name: str, parts: Iterable[str]) -> None:
-        """What was read turned out to be these, which are loaded now; they have taken as long as it."""
+        """What was read turned out to be these, which wait to be loaded; they have taken as long as it."""
         began = self._began.pop(name, None)
         if began is not None:
-            self._began.update(dict.fromkeys(parts, began))
+            found = dict.fromkeys(parts, began)
+            self._began.update(found)
+            self._waiting.update(found)
+
+    def work(self, name: str) -> None:
+        """It waits no longer, and is being loaded."""
+        self._waiting.discard(name)
 
     def draw(self) -> None:
         """Show how things are, unless that was done a moment ago."""
@@ -69,7 +77,9 @@ class Progress:
     def _line(self, now: float) -> str:
         """What goes into one line of the terminal; those that take longest come first."""
         line = f"loading {self._ended}/{self._ended + len(self._began)}  "
-        line += ", ".join(f"{_cut(name, _NAME)} {now - began:.0f} s" for name, began in self._began.items())
+        active = [(name, began) for name, began in self._began.items() if name not in self._waiting]
+        words = [f"{_cut(name, _NAME)} {now - began:.0f} s" for name, began in active]
+        line += ", ".join(words + [f"{len(self._waiting)} waiting"] * bool(self._waiting))
         room = max(_columns() - 1, 1)  # a full line would wrap, and only its last part be erased
         return _cut(line, room)
 

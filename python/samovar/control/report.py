@@ -64,8 +64,12 @@ class Report:
             self._progress.begin(_label(key))
 
     def described(self, key: Key, models: Sequence[Key]) -> None:
-        """The worker has answered: these are loaded now."""
+        """The worker has answered: these are loaded when it is their turn."""
         self._progress.split(_label(key), map(_label, models))
+
+    def working(self, key: Key) -> None:
+        """It is the turn of a version."""
+        self._progress.work(_label(key))
 
     def loading(self, specification: dict[str, Any]) -> None:
         """A load is to begin."""

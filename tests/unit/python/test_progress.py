@@ -52,7 +52,13 @@ def test_it_counts_and_names_what_takes_long(monkeypatch: pytest.MonkeyPatch) ->
     progress.split("app", ["stn", "detector"])
     assert progress.end("lprnet") == 3
     progress.draw()
-    clock.now += 9
+    clock.now += 3
+    progress.work("stn")
+    progress.draw()
+    clock.now += 3
+    progress.work("detector")
+    progress.draw()
+    clock.now += 3
     assert progress.end("stn") == 12
     progress.draw()
     assert progress.wait_s is not None
@@ -62,7 +68,9 @@ def test_it_counts_and_names_what_takes_long(monkeypatch: pytest.MonkeyPatch) ->
     progress.clear()
     assert drawn(terminal) == [
         "loading 0/2  app 0 s, lprnet 0 s",
-        "loading 1/3  stn 3 s, detector 3 s",
+        "loading 1/3  2 waiting",
+        "loading 1/3  stn 6 s, 1 waiting",
+        "loading 1/3  stn 9 s, detector 9 s",
         "loading 2/3  detector 12 s",
         "",
     ]

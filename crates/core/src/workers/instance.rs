@@ -250,7 +250,7 @@ impl Crew {
             let warmed = self.ask(index, berth, stop, until, &step).await?;
             if let Some(note) = warmed.note.filter(|_| is_first) {
                 version.note(&note);
-                tracing::warn!(model = %version.name, version = %version.version, "{note}");
+                tracing::info!(model = %version.name, version = %version.version, "{note}");
             }
         }
         Ok(began.elapsed().as_secs_f64())
