@@ -80,7 +80,7 @@ def test_workers_do_not_get_what_is_meant_for_the_engine(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("options", "said", "wanted"),
     [
-        ("(instances=2)", None, (PROCESSORS // 2, PROCESSORS // 2)),
+        ("(instances=2)", None, (min(PROCESSORS // 2, MOST), PROCESSORS // 2)),
         ("(threads=1)", None, (1, 1)),
         ("", None, (min(PROCESSORS, MOST), PROCESSORS if HAS_QUOTA else 0)),
         ("(instances=2)", "2", (2, 2)),
