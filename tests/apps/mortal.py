@@ -1,5 +1,6 @@
 """Ends or fails by input, and tells who ran a request, with how many others, and how often."""
 
+import asyncio
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from jaxtyping import Float32, Int64
 
 import samovar
 
-RAISES, DIES, LOOPS = -1, -2, -3
+RAISES, DIES, LOOPS, SPINS = -1, -2, -3, -4
 
 
 class Ran(NamedTuple):
@@ -34,7 +35,10 @@ def run(key: np.ndarray, seconds: np.ndarray) -> Ran:
         os.kill(os.getpid(), signal.SIGKILL)
     if LOOPS in keys:
         sum(range(10**15))  # a loop in C that never lets another thread run
-    time.sleep(float(seconds.max(initial=0.0)))
+    end = time.monotonic() + float(seconds.max(initial=0.0))
+    while SPINS in keys and time.monotonic() < end:
+        pass  # a loop in Python, which lets others run every 5 ms
+    time.sleep(max(end - time.monotonic(), 0.0))
     return Ran(key * 2, np.full_like(key, os.getpid()), np.full_like(key, len(key)))
 
 
@@ -68,6 +72,40 @@ class MortalSingle:
 
     def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
         return run(key, seconds)
+
+
+@samovar.model(max_batch_size=1, max_queue_items=20)
+class MortalNarrow:
+    """The same, with few that may wait."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(idempotent=False, batch_errors="shared")
+class MortalShared:
+    """Never runs twice, and shares its calls and their exceptions."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(request_timeout_s=0.5, max_request_timeout_s=0.5)
+class MortalBrief:
+    """No request may take longer, whatever it says."""
+
+    def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        return run(key, seconds)
+
+
+@samovar.model(max_batch_size=1, concurrency=4)
+class MortalAsync:
+    """Four calls at a time, which share an interpreter and an event loop."""
+
+    async def predict(self, key: Int64[np.ndarray, "batch 1"], seconds: Float32[np.ndarray, "batch 1"]) -> Ran:
+        ran = run(key, seconds * 0)
+        await asyncio.sleep(float(seconds.max(initial=0.0)))
+        return ran
 
 
 @samovar.model(instances=2)

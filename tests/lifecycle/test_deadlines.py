@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from http_door import json_tensor
+from grpc_door import Reply
+from http_door import Answer, json_tensor
 from serving import Serve, Served, both_transports
 from watching import eventually, keyed, keys_in, metric, pid_of, run, value, wait_begun
 
@@ -116,8 +118,24 @@ def test_a_stopped_worker_costs_its_requests_their_deadline_and_nobody_else_anyt
         assert (answer.result().status, answer.result().code()) == (504, "deadline_exceeded")
     os.kill(pid, signal.SIGCONT)
     after = run(served.http, "mortal", 14)
-    assert (value(after, "double"), value(after, "pid")) == (28, pid)
+    assert value(after, "double") == 28
     assert not {11, 12, 13} & set(keys_in(runs)), "what was sent to it has not started late"
+
+
+def test_no_request_may_take_longer_than_the_model_allows_whatever_it_says(serve: Serve) -> None:
+    served = serve("mortal.py:MortalBrief")
+    asks: list[Callable[[], Answer | Reply]] = [
+        lambda: run(served.http, "mortal_brief", 1, 3.0, samovar_timeout_ms="60000"),
+        lambda: run(served.http, "mortal_brief", 2, 3.0, request_timeout="60"),
+        lambda: run(served.http, "mortal_brief", 3, 3.0),
+        lambda: served.grpc.infer("mortal_brief", keyed(4, 3.0)),  # with the client's own deadline of 30 s
+    ]
+    for ask in asks:
+        began = time.monotonic()
+        assert ask().code() == "deadline_exceeded"
+        assert 0.5 <= time.monotonic() - began < 3.0, "while the call, or the one before it, still ran"
+    eventually(lambda: metric(served, "samovar_in_flight", model="mortal_brief") == 0, "the last call has ended")
+    assert run(served.http, "mortal_brief", 5, samovar_timeout_ms="60000").status == 200
 
 
 def test_a_stopped_worker_does_not_keep_the_engine_from_stopping(serve: Serve) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from lifecycle.load import Load, is_right
 from serving import Serve, both_transports
-from watching import entry, eventually, keys_in, metric, pid_of, run, value, wait_begun
+from watching import entry, eventually, keys_in, load, metric, pid_of, run, value, wait_begun
 
 DIES = -2
 
@@ -94,11 +94,52 @@ def test_a_death_by_input_is_that_requests_fault_and_the_model_serves_on(serve: 
 
 def test_an_item_that_always_kills_does_not_make_its_model_fail(serve: Serve) -> None:
     served = serve("dying.py")
-    for _ in range(5):
-        answer = served.http.infer("dying", {"how": np.array([[3]], np.int32)})
+    for rows in range(1, 6):
+        answer = served.http.infer("dying", {"how": np.full((rows, 1), 3, np.int32)})
         assert (answer.status, answer.code()) == (500, "poison_item")
     assert served.http.infer("dying", {"how": np.zeros((1, 1), np.int32)}).status == 200
+    assert metric(served, "samovar_worker_restarts_total", model="dying", cause="signal") == 10
     assert entry(served, "dying")["state"] == "READY"
+
+
+@both_transports
+def test_a_request_that_killed_is_known_again_and_costs_no_other_worker(serve: Serve) -> None:
+    served = serve("dying.py", options=["--control", "explicit"])
+    kill, other = ({"how": np.array(how, np.int32)} for how in ([[3]], [[3], [3]]))
+
+    def has_died(times: int) -> bool:
+        eventually(lambda: metric(served, "samovar_workers", model="dying") == 1, "the last death is counted")
+        return metric(served, "samovar_worker_restarts_total", model="dying", cause="signal") == times
+
+    def refused() -> float:
+        return metric(served, "samovar_rejected_total", model="dying", reason="poison")
+
+    assert served.http.infer("dying", kill).code() == "poison_item"
+    assert has_died(2)
+    assert refused() == 0
+    over_http, binary = served.http.infer("dying", kill), served.http.infer_binary("dying", kill)
+    over_grpc = served.grpc.infer("dying", kill)
+    assert [over_http.status, binary.status] == [500, 500]
+    assert [answer.code() for answer in (over_http, binary, over_grpc)] == ["poison_item"] * 3
+    assert has_died(2)
+    assert refused() == 3
+    assert served.http.infer("dying", {"how": np.zeros((1, 1), np.int32)}).status == 200
+    assert served.http.infer("dying", other).code() == "poison_item", "unlike it: found out anew"
+    assert has_died(4)
+    assert refused() == 3
+    assert load(served, "dying").status == 200
+    assert served.http.infer("dying", kill).code() == "poison_item"
+    assert has_died(6), "another load may know what to do with it"
+    assert refused() == 3
+
+
+def test_what_may_not_run_twice_is_lost_with_its_worker_each_time(serve: Serve) -> None:
+    served = serve("dying.py")
+    for deaths in (1, 2, 3):
+        answer = served.http.infer("dying", {"how": np.array([[3]], np.int32)}, samovar_idempotent="false")
+        assert (answer.status, answer.code()) == (503, "worker_lost")
+        assert served.http.infer("dying", {"how": np.zeros((1, 1), np.int32)}).status == 200
+        assert metric(served, "samovar_worker_restarts_total", model="dying", cause="signal") == deaths
 
 
 @both_transports
@@ -116,6 +157,23 @@ def test_a_poison_item_costs_its_batch_mates_nothing(serve: Serve, background: T
     }
     first_batch = keys_in(runs)[1:6]
     assert sorted(first_batch) == [DIES, 10, 11, 12, 13], "they shared a batch"
+
+
+def test_a_poison_item_costs_those_that_run_beside_it_nothing(
+    serve: Serve, background: ThreadPoolExecutor, runs: Path
+) -> None:
+    served = serve("mortal.py:MortalAsync")
+    beside = {key: background.submit(run, served.http, "mortal_async", key, 1.0) for key in (10, 11, 12)}
+    for key in beside:
+        wait_begun(runs, key)
+    poison = run(served.http, "mortal_async", DIES)
+    assert (poison.status, poison.code()) == (500, "poison_item")
+    assert {key: value(answer.result(), "double") for key, answer in beside.items()} == {key: 2 * key for key in beside}
+    assert keys_in(runs).count(DIES) <= 3, "at the first two deaths others ran beside it"
+    known = run(served.http, "mortal_async", DIES)
+    assert (known.status, known.code()) == (500, "poison_item")
+    assert metric(served, "samovar_rejected_total", model="mortal_async", reason="poison") == 1
+    assert all(run(served.http, "mortal_async", key).status == 200 for key in beside)
 
 
 def test_the_children_of_a_dead_worker_die_with_it(serve: Serve) -> None:

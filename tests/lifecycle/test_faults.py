@@ -8,7 +8,7 @@ import pytest
 
 from http_door import Answer
 from serving import Serve, both_transports
-from watching import eventually, metric, pid_of, run, value, wait_begun
+from watching import eventually, keys_in, metric, pid_of, run, value, wait_begun
 
 RAISES = -1
 FAULTS = ("rows", "dims", "rank", "dtype", "none_returned", "object")
@@ -31,6 +31,40 @@ def test_an_exception_in_a_batch_costs_only_the_guilty_item(
     assert "a key that raises" in guilty.json()["error"]
     for key, answer in answers.items():
         assert (value(answer.result(), "double"), value(answer.result(), "pid")) == (2 * key, pid)
+
+
+@both_transports
+def test_an_exception_that_is_shared_answers_the_whole_batch_and_nothing_runs_again(
+    serve: Serve, background: ThreadPoolExecutor, runs: Path
+) -> None:
+    served = serve("mortal.py:MortalShared")
+    blocker = background.submit(run, served.http, "mortal_shared", 2, 1.0)
+    wait_begun(runs, 2)
+    keys = (10, 11, RAISES, 12)
+    answers = [background.submit(run, served.http, "mortal_shared", key) for key in keys]
+    eventually(lambda: metric(served, "samovar_queue_items", model="mortal_shared") == len(keys), "all wait")
+    assert value(blocker.result(), "double") == 4
+    assert {(answer.result().status, answer.result().code()) for answer in answers} == {(500, "model_error")}
+    assert sorted(keys_in(runs)) == sorted((2, *keys)), "each ran once"
+    assert metric(served, "samovar_batches_total", model="mortal_shared") == 2
+    fitting = [background.submit(run, served.http, "mortal_shared", key) for key in (20, 21)]
+    assert [value(answer.result(), "double") for answer in fitting] == [40, 42]
+
+
+@pytest.mark.parametrize(("model", "header"), [("mortal", "false"), ("mortal_once", None)])
+def test_what_may_not_run_twice_has_its_call_for_itself(
+    serve: Serve, background: ThreadPoolExecutor, runs: Path, model: str, header: str | None
+) -> None:
+    served = serve("mortal.py:Mortal", "mortal.py:MortalOnce")
+    headers = {} if header is None else {"samovar_idempotent": header}
+    blocker = background.submit(run, served.http, model, 2, 1.0)
+    wait_begun(runs, 2)
+    answers = {key: background.submit(run, served.http, model, key, 0.0, **headers) for key in (10, RAISES, 11)}
+    eventually(lambda: metric(served, "samovar_queue_items", model=model) == len(answers), "all wait")
+    assert value(blocker.result(), "double") == 4
+    assert answers.pop(RAISES).result().code() == "model_error"
+    assert [value(answer.result(), "rows") for answer in answers.values()] == [1, 1]
+    assert sorted(keys_in(runs)) == [RAISES, 2, 10, 11]
 
 
 def test_an_exception_is_not_told_where_errors_are_hidden_but_logged_with_the_request(serve: Serve) -> None:

@@ -161,7 +161,7 @@ def test_a_model_whose_every_call_kills_the_worker_fails_alone(serve: Serve, tmp
     with Load(served.http, "good", clients=2) as clients:
         statuses: list[int] = []
         while not statuses or statuses[-1] == 500:
-            statuses.append(run(served.http, "bad", -2).status)
+            statuses.append(run(served.http, "bad", -2, len(statuses) / 1_000).status)  # unlike those before
         eventually(
             lambda: metric(served, "samovar_version_state", model="bad", state="failed") == 1, "bad has failed", 60
         )

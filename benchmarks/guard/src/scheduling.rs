@@ -33,7 +33,7 @@ pub(crate) fn batch(rounds: u64) -> Result<(), Box<dyn Error>> {
             }
             black_box(scheduler.submit(now, arrival));
         }
-        black_box(scheduler.expire(now));
+        black_box(scheduler.expire(now, |_, _| false));
         let assignment = scheduler.next(now).ok_or("nothing runs")?;
         black_box((scheduler.next_look(), scheduler.next_expiry()));
         match scheduler.end(now + STEP, (assignment.instance, assignment.call), Outcome::Finished) {

@@ -76,8 +76,8 @@ async fn first_answer(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>,
 fn plane(http: Address) -> Result<(Arc<DataPlane>, Arc<Registry>), Box<dyn Error>> {
     let config = config()?;
     let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
-    let pool = Pool::new(Spawner::new(config.worker_command.clone(), config.transport)?, 0);
-    let workers = Workers::new(pool, config.max_loads);
+    let spawner = Spawner::new(config.worker_command.clone(), config.transport, Arc::clone(&metrics))?;
+    let workers = Workers::new(Pool::new(spawner, 0), config.max_loads);
     let drain = Duration::from_secs(1);
     let registry = Registry::new(workers, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);
     let addresses = Addresses { http, grpc: None, admin: None };
@@ -159,7 +159,7 @@ fn model() -> serde_json::Result<VersionSpec> {
         "probe": null, "streams": false, "uses": [], "service": null,
         "options": {
             "max_batch_size": 32, "max_queue_delay_ms": 0.0, "instances": 1, "concurrency": 1, "threads": 1, "worker": "own",
-            "idempotent": true, "writable_inputs": false, "warm_up": null, "load_timeout_s": 60.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
+            "idempotent": true, "batch_errors": "isolated", "writable_inputs": false, "warm_up": null, "load_timeout_s": 60.0, "request_timeout_s": 30.0, "max_request_timeout_s": null, "hard_kill_after_s": null, "max_memory_bytes": null,
             "max_queue_items": 1_000, "max_queue_bytes": 1_073_741_824,
         },
     }))

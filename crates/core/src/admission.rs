@@ -47,7 +47,7 @@ pub fn admit(spec: &Arc<VersionSpec>, request: InferRequest) -> Result<Admitted,
             tensor.datatype.hash(&mut hasher);
         }
     }
-    let timeout = request.timeout.unwrap_or_else(|| default_timeout(spec));
+    let timeout = timeout(spec, request.timeout);
     let deadline = request.arrived.saturating_add(timeout);
     let queue_limit = request.queue_timeout.map_or(NEVER, |wait| request.arrived.saturating_add(wait));
     Ok(Admitted {
@@ -76,7 +76,7 @@ pub fn admit(spec: &Arc<VersionSpec>, request: InferRequest) -> Result<Admitted,
 /// An HTTP request for the service of `spec`; what it holds is checked by the service.
 #[must_use]
 pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
-    let timeout = request.timeout.unwrap_or_else(|| default_timeout(spec));
+    let timeout = timeout(spec, request.timeout);
     let deadline = request.arrived.saturating_add(timeout);
     let bytes = request.body.len() as u64;
     let body = Tensor { datatype: Datatype::Uint8, shape: vec![bytes], data: request.body };
@@ -104,10 +104,12 @@ pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
     }
 }
 
-/// How long a request may take that does not say so.
+/// How long a request may take that asks for so much, or for nothing.
 #[must_use]
-pub fn default_timeout(spec: &VersionSpec) -> Nanos {
-    std::time::Duration::try_from_secs_f64(spec.options.request_timeout_s).map_or(NEVER, nanos)
+pub fn timeout(spec: &VersionSpec, wanted: Option<Nanos>) -> Nanos {
+    let limit = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).map_or(NEVER, nanos);
+    let Some(wanted) = wanted else { return limit(spec.options.request_timeout_s) };
+    spec.options.max_request_timeout_s.map_or(wanted, |most| wanted.min(limit(most)))
 }
 
 /// Parameters travel in the metadata of a call that many requests share, so none may fill it.

@@ -102,6 +102,7 @@ mod tests {
                 start_by: NEVER,
                 deadline: NEVER,
                 idempotent: true,
+                shares_errors: false,
                 deaths: 0,
             });
         }

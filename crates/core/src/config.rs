@@ -36,6 +36,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whose answer an exception in a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchErrors {
+    /// That of the item that raises it, which is found by running halves again.
+    Isolated,
+    /// That of every item in the call; nothing runs again.
+    Shared,
+}
+
 /// What an error tells of an exception in a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -218,10 +228,12 @@ impl VersionSpec {
             concurrency: 1,
             threads: 1,
             idempotent: false,
+            batch_errors: BatchErrors::Isolated,
             writable_inputs: false,
             warm_up: None,
             load_timeout_s: 0.0,
             request_timeout_s: 0.0,
+            max_request_timeout_s: None,
             hard_kill_after_s: None,
             max_memory_bytes: None,
             max_queue_items: 0,
@@ -265,6 +277,8 @@ pub struct ModelOptions {
     pub threads: usize,
     /// May a request run twice?
     pub idempotent: bool,
+    /// Whose answer is an exception?
+    pub batch_errors: BatchErrors,
     /// Give the model writable copies of its inputs?
     pub writable_inputs: bool,
     /// Run samples before it takes requests; none: the worker decides by what the model is.
@@ -274,6 +288,9 @@ pub struct ModelOptions {
     pub load_timeout_s: f64,
     /// Time limit of a request that names none.
     pub request_timeout_s: f64,
+    /// Longest time limit that a request may name; none: any.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub max_request_timeout_s: Option<f64>,
     /// How long a call may run on for nobody; none: as long as it likes.
     #[serde(deserialize_with = "Option::deserialize")]
     pub hard_kill_after_s: Option<f64>,

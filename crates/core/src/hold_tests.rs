@@ -155,7 +155,7 @@ impl World {
     }
 
     fn dispatch(&mut self) {
-        for expired in self.scheduler.expire(self.now) {
+        for expired in self.scheduler.expire(self.now, |_, _| false) {
             self.found.late += usize::from(self.arrived.remove(&expired.request).is_some());
         }
         while let Some(assignment) = self.scheduler.next(self.now) {

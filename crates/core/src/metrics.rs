@@ -11,6 +11,7 @@ use prometheus::{
 
 use crate::clock::Nanos;
 use crate::exposition::Reason;
+use crate::panics::{Panic, text};
 use crate::report::InstanceReport;
 use crate::statistics::Statistics;
 
@@ -35,7 +36,7 @@ pub struct Metrics {
     pub expired: IntCounterVec,
     /// Deaths of workers by cause.
     pub worker_restarts: IntCounterVec,
-    /// Panics inside the engine, each of them one failed request.
+    /// Panics inside the engine, each of them one failed request or one lost worker.
     pub panics: IntCounter,
     /// Samples of user code that a scrape left out.
     pub user_samples_dropped: IntCounterVec,
@@ -135,7 +136,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let r = &Registry::new();
         let version = &["model", "version"];
-        let panics = counters(r, "panics_total", "Panics inside the engine; each failed one request", &[])
+        let panics = counters(r, "panics_total", "Panics inside the engine; each cost a request or a worker", &[])
             .with_label_values::<&str>(&[]);
         Self {
             requests: counters(r, "requests_total", "Requests by outcome", &["model", "version", "door", "code"]),
@@ -194,10 +195,13 @@ impl Metrics {
         let stage = |name: &str| self.stage.with_label_values(&[model, version, name]);
         // A counter that appears with its first event hides that event from every rate.
         for (counter, values) in [
-            (&self.rejected, &["queue_full", "overloaded"][..]),
+            (&self.rejected, &["queue_full", "overloaded", "poison"][..]),
             (&self.cancelled, &["queue", "running"]),
             (&self.expired, &["queue", "running"]),
-            (&self.worker_restarts, &["exit", "signal", "bad_frame", "load", "load_timeout", "spawn"]),
+            (
+                &self.worker_restarts,
+                &["exit", "signal", "bad_frame", "hard_kill", "hang", "panic", "load", "load_timeout", "spawn"],
+            ),
             (&self.user_samples_dropped, &Reason::ALL.map(Reason::name)),
         ] {
             values.iter().for_each(|value| _ = counter.with_label_values(&[model, version, value]));
@@ -216,6 +220,12 @@ impl Metrics {
             load: self.load.with_label_values(labels),
             statistics: self.statistics(model, version),
         }
+    }
+
+    /// Count and log a panic that was contained; `what` says what failed.
+    pub fn panicked(&self, panic: &Panic, what: &str) {
+        self.panics.inc();
+        tracing::error!(panic = text(&**panic), "the engine failed: {what}");
     }
 
     fn statistics(&self, model: &str, version: &str) -> Arc<Statistics> {

@@ -29,6 +29,8 @@ pub struct Item<R> {
     pub deadline: Nanos,
     /// May it run twice?
     pub idempotent: bool,
+    /// An exception of a neighbour would be its answer too: nothing is run again to find the guilty one.
+    pub shares_errors: bool,
     /// Deaths of a worker while it ran.
     pub deaths: u8,
 }
@@ -37,7 +39,7 @@ impl<R> Item<R> {
     /// True if it may share a call: a zero-row item has nothing to stack, and a non-idempotent one could not be run
     /// again when a neighbour's rows raise.
     fn is_shareable(&self) -> bool {
-        self.rows > 0 && self.idempotent
+        self.rows > 0 && (self.idempotent || self.shares_errors)
     }
 }
 
@@ -78,13 +80,22 @@ pub struct Queue<R> {
     heads: BTreeMap<ItemId, u64>,
     /// Items to be run again in exactly these calls, before anything else.
     groups: VecDeque<Vec<Item<R>>>,
+    /// Items that were running at two deaths, not alone at the second: each has the next instance to itself.
+    suspects: VecDeque<Item<R>>,
     items: usize,
     bytes: u64,
 }
 
 impl<R> Default for Queue<R> {
     fn default() -> Self {
-        Self { lanes: HashMap::new(), heads: BTreeMap::new(), groups: VecDeque::new(), items: 0, bytes: 0 }
+        Self {
+            lanes: HashMap::new(),
+            heads: BTreeMap::new(),
+            groups: VecDeque::new(),
+            suspects: VecDeque::new(),
+            items: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -129,6 +140,25 @@ impl<R> Queue<R> {
         }
         group.iter().for_each(|item| self.count_in(item));
         self.groups.push_front(group);
+    }
+
+    /// Let an item run with nothing beside it.
+    pub fn insert_suspect(&mut self, item: Item<R>) {
+        self.count_in(&item);
+        self.suspects.push_back(item);
+    }
+
+    /// True if an item waits that must have an instance to itself.
+    #[must_use]
+    pub fn has_suspect(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// Take the item that runs by itself next.
+    pub fn take_suspect(&mut self) -> Option<Item<R>> {
+        let item = self.suspects.pop_front()?;
+        self.count_out(&item);
+        Some(item)
     }
 
     /// True if a group waits to be run again.
@@ -212,7 +242,7 @@ impl<R> Queue<R> {
 
     /// Take everything, oldest first.
     pub fn drain(&mut self) -> Vec<Item<R>> {
-        let mut items: Vec<_> = self.groups.drain(..).flatten().collect();
+        let mut items: Vec<_> = self.groups.drain(..).flatten().chain(self.suspects.drain(..)).collect();
         items.extend(self.lanes.drain().flat_map(|(_, lane)| lane.items));
         items.sort_by_key(|item| item.id);
         *self = Self::default();
@@ -249,7 +279,8 @@ impl<R> Queue<R> {
                 return Some(item);
             }
         }
-        None
+        let at = self.suspects.iter().position(|item| item.id == id)?;
+        self.suspects.remove(at)
     }
 
     fn count_in(&mut self, item: &Item<R>) {
@@ -278,6 +309,7 @@ mod tests {
             start_by: 100,
             deadline: 100,
             idempotent: true,
+            shares_errors: false,
             deaths: 0,
         }
     }
@@ -309,6 +341,16 @@ mod tests {
             assert_eq!(ids(&queue.take(7, 8)), [expected]);
         }
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn items_that_share_errors_share_a_call_whether_or_not_they_may_run_twice() {
+        let mut queue = Queue::default();
+        for id in 1..=4 {
+            queue.insert(Item { idempotent: id % 2 == 0, shares_errors: true, ..item(id, 1, 7) });
+        }
+        assert!(queue.heads().all(|head| head.is_shareable));
+        assert_eq!(ids(&queue.take(7, 8)), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use crate::batcher::{self, Decision, Policy, Slot};
 use crate::clock::{NEVER, Nanos};
+use crate::drain::DrainRate;
 use crate::hold::{EndedCall, Expected, Hold};
 use crate::queue::{Item, ItemId, Queue};
 
 /// Number of a call within its version.
 pub type CallId = u64;
 
-/// An item that ran in two calls whose worker died is answered, not run again.
+/// An item that ran at so many deaths of a worker is answered, not run again, if nothing ran beside it at the last.
 pub const MAX_DEATHS: u8 = 2;
 
 /// Bounds of what may wait.
@@ -84,7 +85,7 @@ pub enum Ended<R> {
 pub struct Lost<R> {
     /// Started and not idempotent.
     pub lost: Vec<Item<R>>,
-    /// Died with the worker too often.
+    /// Died with the worker too often, the last time alone.
     pub poison: Vec<Item<R>>,
     /// Items that will run again after they had started.
     pub rerun: usize,
@@ -108,8 +109,14 @@ pub struct Expired<R> {
 /// Where a live item is.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Waiting { batch_key: u64 },
-    InCall { call: CallId },
+    Waiting {
+        batch_key: u64,
+    },
+    InCall {
+        call: CallId,
+        /// Its timer is the moment up to which it may start, which comes before its deadline.
+        is_to_start: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -123,6 +130,8 @@ struct Live {
 struct Instance {
     is_up: bool,
     calls: Vec<CallId>,
+    /// What it runs has it to itself.
+    is_alone: bool,
     /// When its last call ended; 0 before.
     ended: Nanos,
 }
@@ -146,6 +155,8 @@ pub struct Scheduler<R> {
     concurrency: usize,
     /// A full instance gets its next call ahead; not where a call waits for others, which would wait behind it.
     prefetches: bool,
+    /// An exception in a call is the answer of all its items.
+    shares_errors: bool,
     queue: Queue<R>,
     instances: Vec<Instance>,
     calls: HashMap<CallId, Running<R>>,
@@ -154,6 +165,7 @@ pub struct Scheduler<R> {
     timers: BTreeSet<(Nanos, ItemId)>,
     /// Whether waiting pays; looked at only where the policy leaves that open and calls may hold several rows.
     hold: Option<Hold>,
+    drain: DrainRate,
     /// When the batcher wants to look again.
     look_again: Nanos,
     next_item: ItemId,
@@ -169,12 +181,14 @@ impl<R: Clone> Scheduler<R> {
             limits,
             concurrency,
             prefetches: true,
+            shares_errors: false,
             queue: Queue::default(),
             instances: vec![Instance::default(); instances],
             calls: HashMap::new(),
             live: HashMap::new(),
             timers: BTreeSet::new(),
             hold: (policy.max_queue_delay.is_none() && policy.max_batch_size > 1).then(Hold::default),
+            drain: DrainRate::default(),
             look_again: NEVER,
             next_item: 0,
             next_call: 1,
@@ -185,6 +199,12 @@ impl<R: Clone> Scheduler<R> {
     #[must_use]
     pub fn without_prefetch(self) -> Self {
         Self { prefetches: false, ..self }
+    }
+
+    /// The same, but an exception in a call answers every item in it, and nothing runs again.
+    #[must_use]
+    pub fn with_shared_errors(self) -> Self {
+        Self { shares_errors: true, ..self }
     }
 
     /// The same, with calls that are numbered from `first` on.
@@ -211,11 +231,23 @@ impl<R: Clone> Scheduler<R> {
         self.calls.len()
     }
 
+    /// Items whose answer is owed: those that wait, and those in calls that somebody waits for.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
     /// True if `items` more items of `bytes` in all may wait.
     #[must_use]
     pub fn has_room(&self, items: usize, bytes: u64) -> bool {
         self.queue.len() + items <= self.limits.items
             && (self.queue.is_empty() || self.queue.bytes().saturating_add(bytes) <= self.limits.bytes)
+    }
+
+    /// Whole seconds, 1 to 60, after which what waits will have left, as far as past calls tell.
+    #[must_use]
+    pub fn drain_s(&self) -> u32 {
+        self.drain.seconds(self.queue.len(), self.slots())
     }
 
     /// Let an item wait. Its number is needed to cancel it.
@@ -233,6 +265,7 @@ impl<R: Clone> Scheduler<R> {
             start_by,
             deadline: arrival.deadline,
             idempotent: arrival.idempotent,
+            shares_errors: self.shares_errors,
             deaths: 0,
         };
         if let Some(hold) = &mut self.hold {
@@ -249,7 +282,17 @@ impl<R: Clone> Scheduler<R> {
         if self.queue.is_empty() || self.timers.first().is_some_and(|(moment, _)| *moment <= now) {
             return None;
         }
-        let (instance, slot) = self.pick()?;
+        let mut reserved = None;
+        if self.queue.has_suspect() {
+            // The one with the fewest calls takes no others until it has none.
+            reserved = self.pick_least(None);
+            let idle = reserved.filter(|instance| self.instances[*instance].calls.is_empty());
+            if let Some((instance, suspect)) = idle.and_then(|instance| Some((instance, self.queue.take_suspect()?))) {
+                self.instances[instance].is_alone = true;
+                return Some(self.assign(now, instance, vec![suspect]));
+            }
+        }
+        let (instance, slot) = self.pick(reserved)?;
         let expected = self.expected(instance, slot, now);
         let items = match batcher::decide(&mut self.queue, slot, now, self.policy, expected) {
             Decision::Run(items) => items,
@@ -258,10 +301,14 @@ impl<R: Clone> Scheduler<R> {
                 return None;
             }
         };
+        Some(self.assign(now, instance, items))
+    }
+
+    fn assign(&mut self, now: Nanos, instance: usize, items: Vec<Item<R>>) -> Assignment<R> {
         let call = self.next_call;
         self.next_call += 1;
         for item in &items {
-            self.place(item.id, Place::InCall { call }, item.deadline);
+            self.place(item.id, Place::InCall { call, is_to_start: item.start_by < item.deadline }, item.start_by);
         }
         let items: Arc<[Item<R>]> = items.into();
         self.instances[instance].calls.push(call);
@@ -270,7 +317,7 @@ impl<R: Clone> Scheduler<R> {
         }
         self.calls
             .insert(call, Running { instance, assigned: now, items: Arc::clone(&items), gone: 0, has_streamed: false });
-        Some(Assignment { call, instance, items })
+        Assignment { call, instance, items }
     }
 
     /// When to call [`Self::expire`] again.
@@ -285,13 +332,32 @@ impl<R: Clone> Scheduler<R> {
         self.look_again
     }
 
-    /// The items whose time is over at `now`. Waiting ones leave the queue; the others keep their slot accounted.
-    pub fn expire(&mut self, now: Nanos) -> Vec<Expired<R>> {
+    /// The items whose time is over at `now`. Waiting ones leave the queue; the others keep their slot accounted. An item
+    /// may have to start earlier than it has to be answered: `take_back` is asked for the call that holds it then, and is
+    /// true where the instance had not begun that call and now never will.
+    pub fn expire(&mut self, now: Nanos, mut take_back: impl FnMut(usize, CallId) -> bool) -> Vec<Expired<R>> {
         let mut expired = Vec::new();
         while let Some((_, id)) = self.timers.first().copied().filter(|(moment, _)| *moment <= now) {
-            expired.extend(self.leave(id));
+            match self.to_start(id) {
+                Some((instance, call)) if take_back(instance, call) => self.revoke(call),
+                Some((_, call)) => self.has_started(id, call),
+                None => expired.extend(self.leave(id)),
+            }
         }
         expired
+    }
+
+    /// The call of an item that has to have started by the time of its timer.
+    fn to_start(&self, id: ItemId) -> Option<(usize, CallId)> {
+        let Place::InCall { call, is_to_start: true } = self.live.get(&id)?.place else { return None };
+        Some((self.calls.get(&call)?.instance, call))
+    }
+
+    /// An item runs: what is left of its time is its deadline.
+    fn has_started(&mut self, id: ItemId, call: CallId) {
+        let items = self.calls.get(&call).map(|running| &running.items);
+        let deadline = items.and_then(|items| items.iter().find(|item| item.id == id)).map(|item| item.deadline);
+        self.place(id, Place::InCall { call, is_to_start: false }, deadline.unwrap_or(NEVER));
     }
 
     /// Does `instance` hold this call?
@@ -300,11 +366,25 @@ impl<R: Clone> Scheduler<R> {
         self.calls.get(&call).is_some_and(|running| running.instance == instance)
     }
 
+    /// Does `instance` run this call, whatever it was sent ahead?
+    #[must_use]
+    pub fn runs(&self, instance: usize, call: CallId) -> bool {
+        self.instances[instance].calls.iter().take(self.concurrency).any(|running| *running == call)
+    }
+
+    /// Does anybody wait for what `instance` runs? `has_started` knows which of its calls had begun.
+    #[must_use]
+    pub fn is_needed(&self, instance: usize, has_started: impl Fn(CallId) -> bool) -> bool {
+        let mut calls = self.instances[instance].calls.iter().take(self.concurrency);
+        calls.any(|call| self.awaited(instance, *call).is_some() && has_started(*call))
+    }
+
     /// A piece of the answer to a call has come from `instance`; its items, `None` for a call that is not known. From now
-    /// on it does not run again.
+    /// on it does not run again, so that it need not run alone either: it may last as long as its client likes.
     pub fn piece(&mut self, instance: usize, call: CallId) -> Option<Arc<[Item<R>]>> {
         let running = self.calls.get_mut(&call).filter(|running| running.instance == instance)?;
         running.has_streamed = true;
+        self.instances[instance].is_alone = false;
         Some(Arc::clone(&running.items))
     }
 
@@ -318,8 +398,8 @@ impl<R: Clone> Scheduler<R> {
 
     /// Give an item that runs another deadline.
     pub fn prolong(&mut self, id: ItemId, deadline: Nanos) {
-        if let Some(place @ Place::InCall { .. }) = self.live.get(&id).map(|live| live.place) {
-            self.place(id, place, deadline);
+        if let Some(Place::InCall { call, .. }) = self.live.get(&id).map(|live| live.place) {
+            self.place(id, Place::InCall { call, is_to_start: false }, deadline);
         }
     }
 
@@ -334,15 +414,13 @@ impl<R: Clone> Scheduler<R> {
             return Ended::Unknown;
         }
         let Some(running) = self.close(call) else { return Ended::Unknown };
-        if outcome == Outcome::Finished {
-            self.measure(now, &running);
-        }
+        self.measure(now, &running, outcome);
         match outcome {
             Outcome::NotStarted if !running.has_streamed => {
                 self.return_to_queue(&running.items);
                 Ended::Again
             }
-            Outcome::Raised if running.items.len() > 1 && !running.has_streamed => {
+            Outcome::Raised if !self.is_answer(&running) => {
                 self.bisect(&running.items);
                 Ended::Again
             }
@@ -366,7 +444,8 @@ impl<R: Clone> Scheduler<R> {
     /// instance that holds it. To be taken back, so that no request waits for a neighbour's long call.
     #[must_use]
     pub fn stranded(&self) -> Option<(usize, CallId)> {
-        let is_free = |instance: &Instance| instance.is_up && instance.calls.len() < self.concurrency;
+        let is_free =
+            |instance: &Instance| instance.is_up && !instance.is_alone && instance.calls.len() < self.concurrency;
         if self.instances.len() == 1 || !self.queue.is_empty() || !self.instances.iter().any(is_free) {
             return None;
         }
@@ -396,12 +475,14 @@ impl<R: Clone> Scheduler<R> {
             was_running: !started.is_empty(),
             is_charged_to_item: false,
         };
-        for call in calls {
+        // What was sent ahead may have begun as far as anybody knows, but not beside what runs.
+        let ran = calls.iter().take(self.concurrency).filter(|call| started.contains(call)).count();
+        for (place, call) in calls.into_iter().enumerate() {
             let Some(running) = self.calls.remove(&call) else { continue };
             if started.contains(&call) {
-                lost.is_charged_to_item |=
-                    started.len() == 1 && running.items.len() == 1 && running.items[0].deaths > 0;
-                self.rerun_one_by_one(&running, &mut lost);
+                let is_alone = ran == 1 && place < self.concurrency && running.items.len() == 1;
+                lost.is_charged_to_item |= is_alone && running.items[0].deaths > 0;
+                self.rerun_one_by_one(&running, is_alone, &mut lost);
             } else {
                 self.return_to_queue(&running.items);
             }
@@ -425,15 +506,18 @@ impl<R: Clone> Scheduler<R> {
         in_calls.into_iter().filter_map(|id| self.leave(id)).collect()
     }
 
+    /// The instance with the fewest calls of those that may have others beside them, but not this one.
+    fn pick_least(&self, reserved: Option<usize>) -> Option<usize> {
+        let instances = self.instances.iter().enumerate();
+        let open =
+            instances.filter(|(index, instance)| instance.is_up && !instance.is_alone && reserved != Some(*index));
+        open.min_by_key(|(_, instance)| instance.calls.len()).map(|(index, _)| index)
+    }
+
     /// The instance with the fewest calls that has a slot. A free slot anywhere comes before any prefetch.
-    fn pick(&self) -> Option<(usize, Slot)> {
-        let (index, instance) = self
-            .instances
-            .iter()
-            .enumerate()
-            .filter(|(_, instance)| instance.is_up)
-            .min_by_key(|(_, i)| i.calls.len())?;
-        match instance.calls.len() {
+    fn pick(&self, reserved: Option<usize>) -> Option<(usize, Slot)> {
+        let index = self.pick_least(reserved)?;
+        match self.instances[index].calls.len() {
             load if load < self.concurrency => Some((index, Slot::Free)),
             load if load == self.concurrency && self.prefetches => Some((index, Slot::Prefetch)),
             _ => None,
@@ -446,15 +530,32 @@ impl<R: Clone> Scheduler<R> {
         let hold = self.hold.as_ref().filter(|_| slot == Slot::Free)?;
         let expected = hold.expected(instance, now)?;
         let done = expected.until.saturating_add(hold.service_time());
-        let free: usize = self.up().map(|instance| self.concurrency.saturating_sub(instance.calls.len())).sum();
+        let open = self.up().filter(|instance| !instance.is_alone);
+        let free: usize = open.map(|instance| self.concurrency.saturating_sub(instance.calls.len())).sum();
         (free == 1 && done < self.next_expiry()).then_some(expected)
     }
 
-    /// Learn from a call that has finished.
-    fn measure(&mut self, now: Nanos, running: &Running<R>) {
-        let slots = self.up().count() * self.concurrency;
-        let Some(hold) = &mut self.hold else { return };
+    /// Is an exception in this call the answer of its items?
+    fn is_answer(&self, running: &Running<R>) -> bool {
+        running.items.len() == 1 || running.has_streamed || self.shares_errors
+    }
+
+    fn slots(&self) -> usize {
+        self.up().count() * self.concurrency
+    }
+
+    /// Learn from a call that has ended.
+    fn measure(&mut self, now: Nanos, running: &Running<R>, outcome: Outcome) {
+        if outcome == Outcome::NotStarted {
+            return;
+        }
         let ended = std::mem::replace(&mut self.instances[running.instance].ended, now);
+        // One that was sent ahead begins when the one before it ends; of several at a time nobody knows which that is.
+        let began = if self.concurrency == 1 { running.assigned.max(ended) } else { running.assigned };
+        let is_answer = outcome == Outcome::Finished || self.is_answer(running);
+        self.drain.ended(now.saturating_sub(began), if is_answer { running.items.len() } else { 0 });
+        let slots = self.slots();
+        let Some(hold) = self.hold.as_mut().filter(|_| outcome == Outcome::Finished) else { return };
         let batch_key = running.items[0].batch_key;
         let call = EndedCall {
             instance: running.instance,
@@ -473,7 +574,11 @@ impl<R: Clone> Scheduler<R> {
 
     fn wait(&mut self, item: Item<R>) {
         self.place(item.id, Place::Waiting { batch_key: item.batch_key }, item.start_by);
-        self.queue.insert(item);
+        match item.deaths {
+            0 => self.queue.insert(item),
+            1..MAX_DEATHS => self.queue.insert_group(vec![item]),
+            _ => self.queue.insert_suspect(item),
+        }
     }
 
     /// Note where a live item is and when its time there is over.
@@ -499,7 +604,7 @@ impl<R: Clone> Scheduler<R> {
                 let item = self.queue.remove(id, batch_key)?;
                 Some(Expired { request: item.request, call: None, is_call_abandoned: false })
             }
-            Place::InCall { call } => {
+            Place::InCall { call, .. } => {
                 let running = self.calls.get_mut(&call)?;
                 running.gone += 1;
                 let request = running.items.iter().find(|item| item.id == id)?.request.clone();
@@ -511,7 +616,9 @@ impl<R: Clone> Scheduler<R> {
 
     fn close(&mut self, call: CallId) -> Option<Running<R>> {
         let running = self.calls.remove(&call)?;
-        self.instances[running.instance].calls.retain(|other| *other != call);
+        let instance = &mut self.instances[running.instance];
+        instance.calls.retain(|other| *other != call);
+        instance.is_alone = false;
         Some(running)
     }
 
@@ -531,18 +638,18 @@ impl<R: Clone> Scheduler<R> {
         self.wait_as_group(first);
     }
 
-    fn rerun_one_by_one(&mut self, running: &Running<R>, lost: &mut Lost<R>) {
+    fn rerun_one_by_one(&mut self, running: &Running<R>, is_alone: bool, lost: &mut Lost<R>) {
         for mut item in self.still_live(&running.items).into_iter().rev() {
             item.deaths += 1;
             if !item.idempotent || running.has_streamed {
                 self.forget(item.id);
                 lost.lost.push(item);
-            } else if item.deaths >= MAX_DEATHS {
+            } else if item.deaths >= MAX_DEATHS && is_alone {
                 self.forget(item.id);
                 lost.poison.push(item);
             } else {
                 lost.rerun += 1;
-                self.wait_as_group(vec![item]);
+                self.wait(item);
             }
         }
     }

@@ -25,8 +25,8 @@ fn spec(dims: &[(Datatype, &[i64])]) -> Arc<VersionSpec> {
         "streams": false, "uses": [], "service": null,
         "options": {
             "max_batch_size": 4, "max_queue_delay_ms": 0.0, "worker": "own", "instances": 1, "concurrency": 1, "threads": 1,
-            "idempotent": true,
-            "writable_inputs": false, "warm_up": null, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "hard_kill_after_s": null, "max_memory_bytes": null, "max_queue_items": 10,
+            "idempotent": true, "batch_errors": "isolated",
+            "writable_inputs": false, "warm_up": null, "load_timeout_s": 1.0, "request_timeout_s": 1.0, "max_request_timeout_s": null, "hard_kill_after_s": null, "max_memory_bytes": null, "max_queue_items": 10,
             "max_queue_bytes": 1000
         },
         "streams": false, "uses": [], "service": null
@@ -85,6 +85,7 @@ fn items(admitted: Admitted, max_rows: u64) -> (Vec<Item<Part>>, oneshot::Receiv
             start_by: 0,
             deadline: 0,
             idempotent: true,
+            shares_errors: false,
             deaths: 0,
         }
     };

@@ -58,7 +58,10 @@ pub(crate) struct Ask {
 impl WorkerChannel {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
-        py.detach(WorkerEnd::take_over_stdin).map(Self).map_err(|error| PyOSError::new_err(error.to_string()))
+        let end = py.detach(WorkerEnd::take_over_stdin).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        // An interpreter that is ending lives, too.
+        end.watch_pulse(|| _ = Python::try_attach(|_| ()));
+        Ok(Self(end))
     }
 
     fn receive(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {

@@ -30,14 +30,15 @@ pub async fn serve(
     connections: Arc<Semaphore>,
     stop: StopSignal,
 ) -> io::Result<()> {
-    let timers = timers(&plane);
+    let limits = Limits { timers: timers(&plane), connections, metrics: Arc::clone(plane.metrics()) };
     let doors = Arc::new(Doors::new(plane, listener.is_loopback()));
-    connection::serve(listener, doors, Limits { timers, connections }, stop).await
+    connection::serve(listener, doors, limits, stop).await
 }
 
 /// Serve the HTTP door to the owner of the engine, who may ask for more than clients.
 pub(crate) async fn serve_owner(listener: Listener, plane: Arc<DataPlane>, stop: StopSignal) -> io::Result<()> {
-    let limits = Limits { timers: timers(&plane), connections: Arc::new(Semaphore::new(MAX_OWNER_CONNECTIONS)) };
+    let connections = Arc::new(Semaphore::new(MAX_OWNER_CONNECTIONS));
+    let limits = Limits { timers: timers(&plane), connections, metrics: Arc::clone(plane.metrics()) };
     let door = Arc::new(http::Door::new(Arc::clone(&plane), guard(&plane, false), Asker::Owner));
     connection::serve(listener, door, limits, stop).await
 }

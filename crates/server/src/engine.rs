@@ -13,6 +13,7 @@ use samovar_core::error::Error;
 use samovar_core::events::{Event, Events};
 use samovar_core::life::Cause;
 use samovar_core::metrics::Metrics;
+use samovar_core::panics::catch;
 use samovar_core::registry::Registry;
 use samovar_core::report::VersionReport;
 use samovar_core::workers::instance::parse_failure;
@@ -82,7 +83,7 @@ impl Engine {
             .build()?;
         let events = Arc::new(Events::default());
         let metrics = Arc::new(Metrics::default());
-        let spawner = Spawner::new(config.worker_command.clone(), config.transport)?;
+        let spawner = Spawner::new(config.worker_command.clone(), config.transport, Arc::clone(&metrics))?;
         let pool = Pool::new(spawner, config.spare_workers);
         let drain_timeout = seconds(config.drain_timeout_s);
         let registry = Registry::new(
@@ -143,13 +144,18 @@ impl Engine {
             self.describers.lock().awaited += 1;
         }
         self.runtime.spawn(async move {
-            let described = engine.describe(probe, request, is_passing).await;
+            let described = catch(engine.describe(probe, request, is_passing)).await;
             if is_passing {
                 engine.end_describers();
             }
             let (body, cause) = match described {
-                Ok(body) => (Some(body), None),
-                Err(cause) => (None, Some(cause)),
+                Ok(Ok(body)) => (Some(body), None),
+                Ok(Err(cause)) => (None, Some(cause)),
+                Err(panic) => {
+                    engine.plane.metrics().panicked(&panic, "a target was not described");
+                    let message = "the engine failed while the target was described; its log tells why".into();
+                    (None, Some(Cause { message, ..Cause::default() }))
+                }
             };
             engine.events.push(Event::Described { probe, body, cause });
         });

@@ -125,8 +125,13 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plane: Arc<DataPlane>, stop:
         served.spawn(doors::serve(listener, Arc::clone(&plane), Arc::clone(&connections), stop.clone()));
     }
     while let Some(ended) = served.join_next().await {
-        if let Ok(Err(error)) = ended {
-            tracing::error!("a listener ended: {error}");
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a listener ended: {error}"),
+            Err(error) => {
+                plane.panicked();
+                tracing::error!("a listener ended: {error}");
+            }
         }
     }
 }

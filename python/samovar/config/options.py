@@ -20,6 +20,7 @@ SERVICE_OPTIONS = {
         "concurrency",
         "load_timeout_s",
         "request_timeout_s",
+        "max_request_timeout_s",
         "hard_kill_after_s",
         "max_memory_bytes",
         "max_queue_items",

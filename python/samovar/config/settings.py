@@ -172,6 +172,11 @@ class ModelConfig:
     )
     concurrency: int = _option("calls at a time per instance (async predict)", 1, minimum=1, maximum=65_536)
     idempotent: bool = _option("may a request run twice, after a worker's death for instance", default=True)
+    batch_errors: Literal["isolated", "shared"] = _option(
+        "an exception in a call is the answer of the one request that raises it, found by running halves of the batch "
+        "again, or is shared by all",
+        "isolated",
+    )
     writable_inputs: bool = _option("give predict writable copies of its inputs", default=False)
     warm_up: bool | None = _option(
         "run samples before a version takes requests: those of the model's warm_up, else zeros",
@@ -180,6 +185,12 @@ class ModelConfig:
     )
     load_timeout_s: float = _seconds("longest time of a load and its warm-up", 120.0)
     request_timeout_s: float = _seconds("time limit of a request that names none", 30.0)
+    max_request_timeout_s: float | None = _option(
+        "longest time limit that a request may name; one that names more has this",
+        None,
+        shown="no limit",
+        minimum=0,
+    )
     hard_kill_after_s: float | None = _option(
         "how long a call may run on for nobody, its requests answered or gone, before its worker is killed",
         None,

@@ -59,8 +59,8 @@ def service(decorated: Any = None, /, *, name: str | None = None, version: str |
     """Mark a class as a service; the class itself stays as it is.
 
     `name` is the class name in snake_case unless given; `options` are instances, concurrency (100 requests at a time
-    unless given), load_timeout_s, request_timeout_s, hard_kill_after_s, max_memory_bytes, max_queue_items,
-    max_queue_bytes. Raises ConfigError for another option or a value that does not fit.
+    unless given), load_timeout_s, request_timeout_s, max_request_timeout_s, hard_kill_after_s, max_memory_bytes,
+    max_queue_items, max_queue_bytes. Raises ConfigError for another option or a value that does not fit.
     """
 
     def decorate(cls: _Class) -> _Class:

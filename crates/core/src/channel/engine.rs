@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -110,9 +110,9 @@ pub struct Link {
     line: OnceLock<Mutex<Line>>,
     /// Answers that come in pieces.
     inflows: Mutex<Inflows>,
-    /// The worker is to end now, because of a call that does not.
-    overrun: Notify,
-    is_overrun: AtomicBool,
+    /// The worker is to end now, for this cause.
+    condemned: Notify,
+    sentence: OnceLock<&'static str>,
 }
 
 /// An instance that a worker holds.
@@ -139,6 +139,19 @@ impl Drop for Errand {
             line.lock().end_errand();
             self.link.advance(line);
         }
+    }
+}
+
+/// Nothing is read from the worker any more once this is dropped.
+struct Closing<'a>(&'a Link);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        *self.0.asks.lock() = None;
+        if let Some(line) = self.0.line.get() {
+            line.lock().close();
+        }
+        self.0.attached.load().values().for_each(|attached| attached.sink.closed());
     }
 }
 
@@ -174,10 +187,16 @@ impl Link {
             attached: ArcSwap::default(),
             line: OnceLock::new(),
             inflows: Mutex::default(),
-            overrun: Notify::new(),
-            is_overrun: AtomicBool::new(false),
+            condemned: Notify::new(),
+            sentence: OnceLock::new(),
         };
         Ok((Arc::new(link), Inbound { socket: read, ring }))
+    }
+
+    /// Send everything another way.
+    #[cfg(test)]
+    pub(crate) fn set_transport(&mut self, transport: Arc<dyn Transport>) {
+        self.transport = transport;
     }
 
     /// From now on what the worker says of instance `number` goes to `sink`.
@@ -340,16 +359,16 @@ impl Link {
         self.outbox.send(Outgoing::new(Descriptor::new(Kind::Ask, 0), &ask));
     }
 
-    /// End the worker, which runs a call that nobody waits for.
-    pub fn end_overrun(&self) {
-        self.is_overrun.store(true, Ordering::Release);
-        self.overrun.notify_one();
+    /// End the worker for this cause, a name for metrics.
+    pub fn condemn(&self, cause: &'static str) {
+        let _ = self.sentence.set(cause);
+        self.condemned.notify_one();
     }
 
-    /// Is that why the worker ended?
+    /// The cause for which the engine ended the worker, if it did.
     #[must_use]
-    pub fn is_overrun(&self) -> bool {
-        self.is_overrun.load(Ordering::Acquire)
+    pub fn sentence(&self) -> Option<&'static str> {
+        self.sentence.get().copied()
     }
 
     /// Ask a question; an error if the worker dies before it answers.
@@ -365,24 +384,19 @@ impl Link {
     /// Read what the worker sends until `death` completes or the worker ends the socket. What had been sent before a
     /// death is still read. Ends with an error for a bad frame.
     pub async fn run(&self, mut inbound: Inbound, death: impl Future<Output = ()>) -> Result<(), BadFrame> {
+        let _closing = Closing(self); // also where what follows panics
         let outcome = tokio::select! {
             outcome = self.read_socket(&mut inbound.socket) => outcome,
             outcome = self.read_ring(inbound.ring.as_mut()) => outcome,
             fault = self.outbox.fault() => Err(fault),
-            () = self.overrun.notified() => Ok(()),
+            () = self.condemned.notified() => Ok(()),
             // A child of the worker may hold the socket open; what the worker itself had sent is here already.
             () = async { death.await; tokio::time::sleep(LAST_WORDS).await } => Ok(()),
         };
-        let outcome = match (&outcome, inbound.ring.as_mut()) {
+        match (&outcome, inbound.ring.as_mut()) {
             (Ok(()), Some((consumer, _))) => self.drain_ring(consumer).map(|_| ()),
             _ => outcome,
-        };
-        *self.asks.lock() = None;
-        if let Some(line) = self.line.get() {
-            line.lock().close();
         }
-        self.attached.load().values().for_each(|attached| attached.sink.closed());
-        outcome
     }
 
     async fn read_ring(&self, ring: Option<&mut (Consumer, AsyncFd<OwnedFd>)>) -> Result<(), BadFrame> {

@@ -31,6 +31,8 @@ pub mod proto {
 pub const FORMAT_VERSION: u32 = 1;
 /// Feature bit: rings and tensors in shared memory.
 pub const FEATURE_SHM: u64 = 1;
+/// The question whether a worker lives.
+pub const HEARTBEAT: &str = "heartbeat";
 /// An idle channel keeps at most this much memory for requests, and as much for answers.
 const RETAINED_BYTES: u64 = 64 << 20;
 /// Alignment of metadata and tensors in a segment: a cache line, and enough for any SIMD load.

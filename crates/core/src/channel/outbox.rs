@@ -2,15 +2,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
 
 use super::frame::BadFrame;
 use super::socket::{self, Outgoing};
+use crate::panics::{Panic, catch};
 
 /// Most frames that wait for a worker to read its socket; each may hold memory or a descriptor of the engine.
 const MAX_UNREAD_FRAMES: usize = 16_384;
@@ -26,6 +29,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Fault {
     reason: OnceLock<BadFrame>,
+    /// Of the task that writes.
+    panic: Mutex<Option<Panic>>,
     noticed: Notify,
     /// Frames in the outbox.
     queued: AtomicUsize,
@@ -36,8 +41,16 @@ impl Outbox {
     pub(super) fn new(socket: OwnedWriteHalf) -> Self {
         let (frames, receiver) = mpsc::unbounded_channel();
         let fault = Arc::<Fault>::default();
-        tokio::spawn(write_frames(socket, receiver, Arc::clone(&fault)));
-        Self { frames, fault }
+        let outbox = Self { frames, fault };
+        let writing = write_frames(socket, receiver, Arc::clone(&outbox.fault));
+        let fault = Arc::clone(&outbox.fault);
+        tokio::spawn(async move {
+            if let Err(panic) = catch(writing).await {
+                *fault.panic.lock() = Some(panic);
+                fault.noticed.notify_one();
+            }
+        });
+        outbox
     }
 
     /// Queue a frame; it is dropped if the worker is gone. A worker that lets too many pile up is ended.
@@ -55,9 +68,13 @@ impl Outbox {
         self.fault.noticed.notify_one();
     }
 
-    /// Why the worker is to be ended, once it is.
+    /// Why the worker is to be ended, once it is; a panic of the task that writes becomes one of whoever waits here.
     pub(super) async fn fault(&self) -> BadFrame {
         self.fault.noticed.notified().await;
+        let panic = self.fault.panic.lock().take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
         self.fault.reason.get().cloned().unwrap_or_default()
     }
 }

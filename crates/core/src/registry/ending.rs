@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{Deployed, Registry};
 use crate::error::{Code, Error};
 use crate::life::State;
+use crate::panics::catch;
 use crate::version::{not_ready, unloaded};
 
 /// How long a version that was replaced stays open; between looking it up and reaching it a request never waits.
@@ -61,7 +62,12 @@ impl Registry {
     pub(super) fn end_behind(&self, end: impl Future<Output = ()> + Send + 'static) {
         let mut endings = self.endings.lock();
         while endings.try_join_next().is_some() {}
-        endings.spawn(end);
+        let metrics = Arc::clone(&self.metrics);
+        endings.spawn(async move {
+            if let Err(panic) = catch(end).await {
+                metrics.panicked(&panic, "a version was not ended");
+            }
+        });
     }
 
     async fn end(&self, deployed: &Deployed, deadline: Instant, error: Error) {

@@ -135,7 +135,7 @@ impl Version {
     }
 
     /// Answer for a call that no worker has.
-    fn withdraw(self: &Arc<Self>, instance: usize, call: u64, answer: &Error) {
+    pub(super) fn withdraw(self: &Arc<Self>, instance: usize, call: u64, answer: &Error) {
         let (ended, actions) = {
             let mut core = self.core.lock();
             let ended = core.scheduler.end(now(), (instance, call), Outcome::Finished);

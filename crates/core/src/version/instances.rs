@@ -54,7 +54,7 @@ impl Version {
     pub fn instance_up(self: &Arc<Self>, instance: usize, seat: Seat) {
         let actions = {
             let mut core = self.core.lock();
-            core.instances[instance] = InstanceSlot { seat: Some(seat), finished_calls: 0 };
+            core.instances[instance] = InstanceSlot { seat: Some(seat), ..InstanceSlot::default() };
             core.scheduler.instance_up(instance);
             self.dispatch(&mut core, now())
         };
@@ -85,6 +85,9 @@ impl Version {
             item.request.pending.fail(Error::new(Code::WorkerLost, text));
         }
         for item in lost.poison {
+            if report.is_charged_to_item {
+                self.poison.remember(&item.request.pending.accepted, now());
+            }
             let text =
                 format!("the worker of {} died each time it ran this request; look at its input", self.spec.title());
             item.request.pending.fail(Error::new(Code::PoisonItem, text));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::waiter::Waiter;
 use super::{Core, Running, Version};
 use crate::admission::{Admitted, admit};
-use crate::clock::now;
+use crate::clock::{Nanos, now};
 use crate::config::VersionSpec;
 use crate::error::{Code, Error};
 use crate::outlet::Outlet;
-use crate::pending::{Part, Pending};
+use crate::pending::{Accepted, Part, Pending};
 use crate::request::{InferRequest, InferResponse};
 use crate::scheduler::Arrival;
 use crate::tensor::{NamedTensor, Tensor};
@@ -41,6 +41,9 @@ impl Version {
         let rows = admitted.accepted.rows;
         let parts = self.parts(rows, max_rows)?;
         let arrived = now();
+        if runner.poison.holds_any() {
+            self.check_poison(runner, &admitted.accepted, arrived)?;
+        }
         let is_streamed = self.spec.streams || admitted.accepted.http.is_some();
         let (outlet, pieces) = if is_streamed { Some(Outlet::new()).unzip() } else { (None, None) };
         let (pending, answer) = Pending::new(admitted.accepted, parts, outlet);
@@ -67,6 +70,21 @@ impl Version {
         let waiter = Waiter::new(Arc::clone(self), (first, parts as u64), arrived);
         runner.perform(actions);
         Ok(Running::new(waiter, pending, answer, pieces))
+    }
+
+    /// One equal to a request that died alone costs no worker.
+    #[cold]
+    fn check_poison(&self, runner: &Self, request: &Accepted, arrived: Nanos) -> Result<(), Error> {
+        if !runner.poison.holds(request, arrived) {
+            return Ok(());
+        }
+        self.metrics.statistics.failed(0);
+        self.all_metrics.rejected.with_label_values(&[&*runner.name, &*runner.version, "poison"]).inc();
+        let text = format!(
+            "the worker of {} died each time it ran a request equal to this one, at last within a minute; look at its input",
+            self.spec.title()
+        );
+        Err(Error::new(Code::PoisonItem, text))
     }
 
     /// Items of a request of `rows` rows. Limited before anything is allocated for them: rows without elements are free
@@ -106,7 +124,7 @@ impl Version {
             core.scheduler.waiting(),
             core.scheduler.waiting_bytes()
         );
-        Err(Error::new(Code::QueueFull, text).retry_after(1))
+        Err(Error::new(Code::QueueFull, text).retry_after(core.scheduler.drain_s()))
     }
 
     fn response(&self, pending: &Pending, outputs: Vec<Tensor>) -> InferResponse {

@@ -5,6 +5,7 @@ mod calls;
 pub mod exchange;
 mod instances;
 mod intake;
+mod poison;
 mod running;
 pub mod steps;
 mod waiter;
@@ -20,16 +21,18 @@ pub use self::calls::InstanceSink;
 pub use self::exchange::{Exchange, Gone, Upload};
 pub use self::instances::{DeathReport, Seat};
 pub use self::intake::{not_ready, unloaded};
+use self::poison::Poison;
 pub use self::running::Running;
 use crate::batcher::Policy;
 use crate::channel::engine::Link;
 use crate::channel::transport::Signature;
 use crate::clock::{NEVER, Nanos, nanos, now};
-use crate::config::{ExposeErrors, VersionSpec};
-use crate::error::Error;
+use crate::config::{BatchErrors, ExposeErrors, VersionSpec};
+use crate::error::{Code, Error};
 use crate::history::History;
 use crate::life::{Cause, Life, State};
 use crate::metrics::{Metrics, VersionGauges, VersionMetrics};
+use crate::panics::{Panic, contain};
 use crate::pending::Part;
 use crate::report::InstanceReport;
 use crate::scheduler::{Assignment, Expired, Limits, Scheduler};
@@ -38,6 +41,9 @@ use crate::workers::scrape::Scrape;
 
 /// A timer with nothing to do still looks, so that it notices that its version is gone.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A timer that failed looks again, as deadlines are kept by nobody else.
+const AFTER_PANIC: Nanos = 100_000_000;
 
 /// Numbers for a version's calls in a shared worker: enough for 20,000 a second during seven years.
 const CALL_BITS: u32 = 42;
@@ -73,6 +79,8 @@ pub struct Version {
     alarm: Option<Arc<Alarm>>,
     /// Wakes whoever waits for the version to be empty.
     idle: Notify,
+    /// Requests that killed its workers.
+    poison: Poison,
 }
 
 #[derive(Debug)]
@@ -96,11 +104,17 @@ struct InstanceSlot {
     /// Goes with the worker.
     seat: Option<Seat>,
     finished_calls: u64,
+    /// Somebody looks whether its worker lives.
+    is_suspected: bool,
 }
 
 impl InstanceSlot {
     fn link(&self) -> Option<&Arc<Link>> {
         self.seat.as_ref().map(|seat| &seat.link)
+    }
+
+    fn has(&self, link: &Arc<Link>) -> bool {
+        self.link().is_some_and(|own| Arc::ptr_eq(own, link))
     }
 }
 
@@ -170,6 +184,9 @@ impl Version {
         if spec.is_relayed() {
             scheduler = scheduler.without_prefetch();
         }
+        if spec.options.batch_errors == BatchErrors::Shared {
+            scheduler = scheduler.with_shared_errors();
+        }
         if spec.options.group().is_some() {
             // In a shared worker an instance has one call at a time, under a number that no other version uses.
             scheduler = scheduler.without_prefetch().counting_from(serial << CALL_BITS);
@@ -203,6 +220,7 @@ impl Version {
             earlier: Arc::default(),
             alarm: None,
             idle: Notify::new(),
+            poison: Poison::default(),
             spec,
         }
     }
@@ -283,6 +301,11 @@ impl Version {
         self.core.lock().instances.iter().filter_map(scrape).collect()
     }
 
+    /// Count and log a panic that was contained; `what` says what failed.
+    pub fn panicked(&self, panic: &Panic, what: &str) {
+        self.all_metrics.panicked(panic, &format!("{}: {what}", self.spec.title()));
+    }
+
     /// A worker died or could not be started.
     pub fn count_restart(&self, cause: &str) {
         self.all_metrics.worker_restarts.with_label_values(&[&*self.name, &*self.version, cause]).inc();
@@ -290,7 +313,10 @@ impl Version {
 
     /// What is to be done at `now`. The lock is held; nothing here blocks.
     fn dispatch(&self, core: &mut Core, now: Nanos) -> Actions {
-        let expired = core.scheduler.expire(now);
+        let instances = &core.instances;
+        let take_back =
+            |instance: usize, call| instances[instance].link().is_some_and(|link: &Arc<Link>| link.revoke(call));
+        let expired = core.scheduler.expire(now, take_back);
         let mut sends = Vec::new();
         loop {
             while let Some(assignment) = core.scheduler.next(now) {
@@ -299,7 +325,7 @@ impl Version {
                 }
             }
             let Some((instance, call)) = core.scheduler.stranded() else { break };
-            if !core.instances[instance].link().is_some_and(|link| link.revoke(call)) {
+            if !take_back(instance, call) {
                 break; // it has begun, or is still on its way
             }
             core.scheduler.revoke(call);
@@ -329,11 +355,36 @@ impl Version {
 
     fn perform(self: &Arc<Self>, actions: Actions) {
         for (link, number, assignment) in actions.sends {
-            self.send((&link, number), &assignment);
+            // Whoever performs it has a request, or a worker, of its own, which a call of others must not cost.
+            if let Err(panic) = contain(|| self.send((&link, number), &assignment)) {
+                self.panicked(&panic, "a call was not sent");
+                let text = format!("the engine failed on a call of {}; its log tells why", self.spec.title());
+                self.withdraw(assignment.instance, assignment.call, &Error::new(Code::Internal, text));
+            }
         }
         for expired in actions.expired {
-            self.expire(&expired);
+            if let Err(panic) = contain(|| self.expire(&expired)) {
+                self.panicked(&panic, "a request that ran out of time was not answered");
+            }
         }
+    }
+
+    /// Do what is due; when something will be next. `has_rung`: the alarm is over.
+    fn do_due(self: &Arc<Self>, has_rung: bool) -> Nanos {
+        let (actions, due) = {
+            let mut core = self.core.lock();
+            // Nothing is earlier than 0, so that this round does not wake itself.
+            core.timer = 0;
+            if has_rung {
+                core.alarm = NEVER;
+            }
+            let actions = self.dispatch(&mut core, now());
+            let look = if self.alarm.is_none() { core.scheduler.next_look() } else { NEVER };
+            core.timer = core.scheduler.next_expiry().min(look);
+            (actions, core.timer)
+        };
+        self.perform(actions);
+        due
     }
 }
 
@@ -361,19 +412,10 @@ async fn run_timer(version: std::sync::Weak<Version>, earlier: Arc<Notify>, alar
     let mut has_rung = false;
     loop {
         let Some(strong) = version.upgrade() else { return };
-        let (actions, due) = {
-            let mut core = strong.core.lock();
-            // Nothing is earlier than 0, so that this round does not wake itself.
-            core.timer = 0;
-            if has_rung {
-                core.alarm = NEVER;
-            }
-            let actions = strong.dispatch(&mut core, now());
-            let look = if alarm.is_none() { core.scheduler.next_look() } else { NEVER };
-            core.timer = core.scheduler.next_expiry().min(look);
-            (actions, core.timer)
-        };
-        strong.perform(actions);
+        let due = contain(|| strong.do_due(has_rung)).unwrap_or_else(|panic| {
+            strong.panicked(&panic, "its timer looks again");
+            now().saturating_add(AFTER_PANIC)
+        });
         drop(strong);
         let wait = std::time::Duration::from_nanos(due.saturating_sub(now())).min(LONGEST_SLEEP);
         has_rung = tokio::select! {
@@ -390,3 +432,7 @@ async fn rung(alarm: Option<&Alarm>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "panic_tests.rs"]
+mod tests;

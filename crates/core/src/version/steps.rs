@@ -13,10 +13,12 @@ use crate::channel::proto::{Failure, failure};
 use crate::channel::transport::Gather;
 use crate::clock::{NEVER, Nanos, now};
 use crate::error::{Code, Error};
+use crate::panics::{Panic, catch, contain};
 use crate::pending::Part;
 use crate::queue::Item;
 use crate::request::{InferRequest, Origin, Piece};
 use crate::tensor::{NamedTensor, Tensor};
+use crate::workers::spawn::PANIC;
 
 /// CALLs, and CANCELs, that are remembered because others overtook them.
 const MAX_OVERTAKEN: usize = 1_024;
@@ -110,10 +112,17 @@ impl Steps {
             table.open.insert(number, Open { parent, _stop: stop, credit: Arc::clone(&credit) });
         }
         let run = StepRun { number, link, credit, parts: 0 };
-        let begun = begin(step, caller, instance, &**directory);
-        let steps = Arc::downgrade(self);
+        let begun = contain(|| begin(step, caller, instance, &**directory));
+        let begun = begun.unwrap_or_else(|panic| Err(caller.failed_step(&panic)));
+        let (steps, caller, failing) = (Arc::downgrade(self), Arc::clone(caller), Weak::clone(&run.link));
         tokio::spawn(async move {
-            run.run(begun, stopped).await;
+            if let Err(panic) = catch(run.run(begun, stopped)).await
+                && let Some(link) = failing.upgrade()
+            {
+                // Nobody knows how many of its pieces were sent: its worker would wait for what does not come.
+                caller.panicked(&panic, "the answer to a step was not passed on");
+                link.condemn(PANIC);
+            }
             if let Some(steps) = steps.upgrade() {
                 steps.0.lock().open.remove(&number);
             }
@@ -271,6 +280,11 @@ impl Version {
         let origin = Origin { path, is_admitted: true };
         let timeout = if has_streamed { None } else { left(&items) };
         Ok(Parent { id: ids(&items), trace: first.trace.clone(), origin, timeout })
+    }
+
+    fn failed_step(&self, panic: &Panic) -> Error {
+        self.panicked(panic, "a step did not begin");
+        Error::new(Code::Internal, "the engine failed on this step; its log tells why")
     }
 
     /// A call of a worker has ended; they count under a door of their own.

@@ -9,9 +9,10 @@ use tokio::time::Instant as Deadline;
 
 use super::load_queue::Turn;
 use super::shared::{Berth, Workers};
-use super::spawn::{Exit, HARD_KILL, Worker};
+use super::spawn::{Exit, HANG, HARD_KILL, PANIC, Worker};
 use crate::error::{Code, Error};
 use crate::life::{BackOff, Cause, State};
+use crate::panics::catch;
 use crate::version::steps::Directory;
 use crate::version::{InstanceSink, Version};
 
@@ -53,14 +54,16 @@ pub struct Crew {
     pub untried: AtomicUsize,
 }
 
-/// One worker in the place of an instance.
-struct Attempt<'a> {
+/// What stays of an instance while its workers come and go.
+struct Keeping {
     index: usize,
-    /// No load of this instance has ended before.
-    is_untried: &'a mut bool,
-    berth: Berth,
-    /// Its turn among the loads, until it is loaded.
-    turn: Option<Turn>,
+    stop: watch::Receiver<bool>,
+    /// A worker that has imported the model's file already.
+    first: Option<Worker>,
+    back_off: BackOff,
+    has_served: bool,
+    /// No load of it has ended before.
+    is_untried: bool,
 }
 
 /// A question on the way to the first request.
@@ -97,60 +100,77 @@ enum LoadEnd {
 impl Crew {
     /// Run instance `index` until the version ends: load, serve, and again after a death. `first` is a worker that has
     /// imported the model's file already.
-    pub async fn run(self: Arc<Self>, index: usize, mut first: Option<Worker>) {
-        let mut back_off = BackOff::default();
-        let mut stop = self.stop.clone();
-        let mut has_served = false;
-        let mut is_untried = true;
-        let group = self.version.spec.options.group();
-        while !*stop.borrow() {
-            let turn = match is_untried && group.is_none() {
-                true => tokio::select! {
-                    turn = self.workers.loads().turn(self.version.serial) => Some(turn),
-                    () = stopped(&mut stop) => return,
-                },
-                false => None,
-            };
-            let berth = match first.take() {
-                Some(worker) => Ok(Berth::own(worker)),
-                None => self.workers.take(group, index).await,
-            };
-            let ended = match berth {
-                Ok(berth) => {
-                    let attempt = Attempt { index, is_untried: &mut is_untried, berth, turn };
-                    self.load_and_serve(attempt, &mut stop, &mut has_served, &mut back_off).await
-                }
-                Err(error) => {
-                    drop(turn);
-                    self.tried(&mut is_untried);
-                    let message = format!("a worker could not be started: {error}");
-                    let cause = Cause {
-                        message,
-                        next_step: "look at the limits of processes and memory".into(),
-                        ..Cause::default()
-                    };
-                    self.ready_if_settled("every instance has been tried");
-                    self.after_death(cause, "spawn", &mut back_off, (false, false))
+    pub async fn run(self: Arc<Self>, index: usize, first: Option<Worker>) {
+        let (stop, back_off) = (self.stop.clone(), BackOff::default());
+        let mut keeping = Keeping { index, stop, first, back_off, has_served: false, is_untried: true };
+        while !*keeping.stop.borrow() {
+            let mut current = None;
+            let ended = match catch(self.live(&mut keeping, &mut current)).await {
+                Ok(ended) => ended,
+                Err(panic) => {
+                    self.version.panicked(&panic, "an instance is started again");
+                    self.after_panic(&mut keeping, current).await
                 }
             };
             let Some(wait) = ended else { return };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = stopped(&mut stop) => return,
+                () = stopped(&mut keeping.stop) => return,
             }
         }
     }
 
-    /// One life of an instance; how long to wait before the next, `None` for never.
-    async fn load_and_serve(
-        &self,
-        attempt: Attempt<'_>,
-        stop: &mut watch::Receiver<bool>,
-        has_served: &mut bool,
-        back_off: &mut BackOff,
-    ) -> Option<Duration> {
-        let Attempt { index, is_untried, berth, turn } = attempt;
-        let loaded = self.load(index, *is_untried, &berth, stop).await;
+    /// One life of an instance, in `current`; how long to wait before the next, `None` for never.
+    async fn live(&self, keeping: &mut Keeping, current: &mut Option<Berth>) -> Option<Duration> {
+        let group = self.version.spec.options.group();
+        let turn = match keeping.is_untried && group.is_none() {
+            true => tokio::select! {
+                turn = self.workers.loads().turn(self.version.serial) => Some(turn),
+                () = stopped(&mut keeping.stop) => return None,
+            },
+            false => None,
+        };
+        let berth = match keeping.first.take() {
+            Some(worker) => Ok(Berth::own(worker)),
+            None => self.workers.take(group, keeping.index).await,
+        };
+        match berth {
+            Ok(berth) => self.load_and_serve(keeping, current.insert(berth), turn).await,
+            Err(error) => {
+                drop(turn);
+                self.tried(&mut keeping.is_untried);
+                let message = format!("a worker could not be started: {error}");
+                let cause = Cause {
+                    message,
+                    next_step: "look at the limits of processes and memory".into(),
+                    ..Cause::default()
+                };
+                self.ready_if_settled("every instance has been tried");
+                self.after_death(cause, "spawn", &mut keeping.back_off, (false, false))
+            }
+        }
+    }
+
+    /// The engine failed on an instance, whose worker may live: it is ended as if it had died.
+    async fn after_panic(&self, keeping: &mut Keeping, current: Option<Berth>) -> Option<Duration> {
+        if let Some(berth) = current {
+            berth.leave(Duration::ZERO).await;
+        }
+        let report = self.version.instance_down(keeping.index);
+        self.tried(&mut keeping.is_untried);
+        let cause = Cause {
+            message: format!("the engine failed on instance {} of {}", keeping.index, self.version.spec.title()),
+            next_step: "the log tells why".into(),
+            ..Cause::default()
+        };
+        self.after_death(cause, PANIC, &mut keeping.back_off, (report.has_finished_call, false))
+    }
+
+    /// The rest of it in a worker; `turn` is the one among the loads, until it is loaded.
+    async fn load_and_serve(&self, keeping: &mut Keeping, berth: &Berth, turn: Option<Turn>) -> Option<Duration> {
+        let Keeping { index, stop, back_off, has_served, is_untried, .. } = keeping;
+        let index = *index;
+        let loaded = self.load(index, *is_untried, berth, stop).await;
         drop(turn);
         match loaded {
             Ok(seconds) => {
@@ -158,7 +178,7 @@ impl Crew {
                 self.version.metrics.load.set(seconds);
                 *has_served = true;
             }
-            Err(LoadEnd::Lost(exit)) => return self.after_neighbour(&berth, &exit),
+            Err(LoadEnd::Lost(exit)) => return self.after_neighbour(berth, &exit),
             Err(end) => {
                 berth.leave(Duration::ZERO).await;
                 if matches!(end, LoadEnd::Stopped) {
@@ -183,15 +203,16 @@ impl Crew {
             exit = worker.exited() => {
                 let report = self.version.instance_down(index);
                 if berth.name().is_some() && !report.was_running {
-                    return self.after_neighbour(&berth, &exit);
+                    return self.after_neighbour(berth, &exit);
                 }
-                let cause = self.death(index, &berth, &exit, "while it served");
+                let cause = self.death(index, berth, &exit, "while it served");
                 // An item that kills a shared worker is none of the neighbours': the model answers for it.
-                let is_excused = (report.is_charged_to_item || exit.cause == HARD_KILL) && berth.name().is_none();
+                let is_charged_to_call = report.is_charged_to_item || matches!(exit.cause, HARD_KILL | HANG);
+                let is_excused = is_charged_to_call && berth.name().is_none();
                 self.after_death(cause, exit.cause, back_off, (report.has_finished_call, is_excused))
             }
             () = stopped(stop) => {
-                self.say_goodbye(&berth).await;
+                self.say_goodbye(berth).await;
                 self.version.instance_down(index);
                 None
             }
@@ -322,6 +343,14 @@ impl Crew {
             _ if exit.cause == HARD_KILL => (
                 "was killed for a call that ran on for nobody".to_owned(),
                 "see why it does not end, or raise hard_kill_after_s",
+            ),
+            _ if exit.cause == HANG => (
+                "gave no sign of life after nobody waited for its call any more, and was killed".to_owned(),
+                "see what stops it, or holds the interpreter's lock (GIL): C code that runs for seconds ought to release it",
+            ),
+            _ if exit.cause == PANIC => (
+                "was ended because the engine failed on what it sent".to_owned(),
+                "the log tells what failed: a fault of the engine",
             ),
             Some(frame) => (format!("sent a {frame} and was ended"), READ_STDERR),
             None => (format!("ended by {}", exit.status), READ_STDERR),

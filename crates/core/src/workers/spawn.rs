@@ -16,16 +16,22 @@ use super::output::{Output, Stream};
 use crate::channel::engine::Link;
 use crate::channel::segments::watch as watch_descriptor;
 use crate::config::TransportKind;
+use crate::metrics::Metrics;
+use crate::panics::{catch, contain};
 
 /// The cause of an end that `hard_kill_after_s` asked for.
 pub const HARD_KILL: &str = "hard_kill";
+/// The cause of the end of a worker that gave no sign of life.
+pub const HANG: &str = "hang";
+/// The cause of the end of a worker on which the engine itself failed.
+pub const PANIC: &str = "panic";
 
 /// How a worker ended.
 #[derive(Clone, Debug)]
 pub struct Exit {
     /// "signal 9 (SIGKILL)" or "exit status 3".
     pub status: String,
-    /// Short name for metrics: signal, exit, bad_frame, hard_kill.
+    /// Short name for metrics: signal, exit, bad_frame, hard_kill, hang, panic.
     pub cause: &'static str,
     /// The frame that ended it, if one did.
     pub bad_frame: Option<String>,
@@ -87,19 +93,25 @@ struct Started {
 pub struct Spawner {
     orders: mpsc::Sender<Order>,
     transport: TransportKind,
+    metrics: Arc<Metrics>,
 }
 
 impl Spawner {
     /// Start the thread.
-    pub fn new(command: Vec<String>, transport: TransportKind) -> io::Result<Self> {
+    pub fn new(command: Vec<String>, transport: TransportKind, metrics: Arc<Metrics>) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel::<Order>();
+        let counted = Arc::clone(&metrics);
         std::thread::Builder::new().name("samovar-spawn".into()).spawn(move || {
             for order in inbox {
+                let started = contain(|| start(&command)).unwrap_or_else(|panic| {
+                    counted.panicked(&panic, "a worker was not started");
+                    Err(io::Error::other("the engine failed; its log tells why"))
+                });
                 // A receiver that is gone leaves a child without a socket, which ends by itself.
-                let _ = order.send(start(&command));
+                let _ = order.send(started);
             }
         })?;
-        Ok(Self { orders, transport })
+        Ok(Self { orders, transport, metrics })
     }
 
     /// Start a worker. It has not said anything yet.
@@ -118,9 +130,14 @@ impl Spawner {
         let (sender, exit) = watch::channel(None);
         let pidfd = pidfd_open(Pid::from_child(&started.child), PidfdFlags::NONBLOCK)?;
         let death = watch_descriptor(pidfd)?;
-        let running = Arc::clone(&link);
+        let (running, metrics) = (Arc::clone(&link), Arc::clone(&self.metrics));
         tokio::spawn(async move {
-            let outcome = running.run(inbound, async { drop(death.readable().await) }).await;
+            let ended = catch(running.run(inbound, async { drop(death.readable().await) })).await;
+            let outcome = ended.unwrap_or_else(|panic| {
+                metrics.panicked(&panic, "a worker whose frames were being read is ended");
+                running.condemn(PANIC);
+                Ok(())
+            });
             kill_group(pid);
             let _ = death.readable().await;
             let status = started.child.wait();
@@ -129,7 +146,7 @@ impl Spawner {
                 let _ = tokio::time::timeout(std::time::Duration::from_millis(100), reading).await;
             }
             let exit = explain(status, outcome.err().map(|error| error.to_string()));
-            let cause = if running.is_overrun() { HARD_KILL } else { exit.cause };
+            let cause = running.sentence().unwrap_or(exit.cause);
             sender.send_replace(Some(Exit { cause, ..exit }));
         });
         Ok(Worker { pid, link, output, exit })

@@ -1,13 +1,19 @@
 //! Calls that never begin, ends of either side, and limits.
 
-use std::time::Instant;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use samovar_core::channel::engine::WorkerGone;
-use samovar_core::channel::frame::{Descriptor, Kind, MAX_METADATA_BYTES};
+use samovar_core::channel::HEARTBEAT;
+use samovar_core::channel::engine::{EndFrame, Link, OWN, Sink, StepFrame, WorkerGone};
+use samovar_core::channel::frame::{BadFrame, Descriptor, Kind, MAX_METADATA_BYTES};
 use samovar_core::channel::proto::{self, failure};
 use samovar_core::channel::socket::{self, Outgoing};
 use samovar_core::clock::now;
 use samovar_core::config::TransportKind;
+use samovar_core::panics::{catch, text};
+use samovar_core::request::Piece;
 
 use crate::harness::*;
 
@@ -19,10 +25,12 @@ on_both_transports!(
     the_last_end_is_delivered_when_a_child_holds_the_socket,
     the_worker_hears_that_the_engine_is_gone,
     questions_to_a_dead_worker_end,
+    a_worker_lives_when_its_interpreter_does_and_hears_the_engine_meanwhile,
     a_worker_of_another_format_is_refused,
     a_worker_that_reads_nothing_is_ended,
     a_call_that_no_frame_can_carry_is_refused_and_costs_nobody,
     a_failure_with_an_endless_text_is_shortened,
+    a_panic_over_a_frame_ends_its_link_and_its_questions,
 );
 
 async fn nothing_begins_after_its_deadline(kind: TransportKind) {
@@ -58,6 +66,30 @@ async fn a_running_call_hears_that_it_was_cancelled(kind: TransportKind) {
     worker.echo(second);
     worker.echo(first);
     assert_eq!((engine.end().await.call, engine.end().await.call), (2, 1));
+    engine.close();
+}
+
+/// May the interpreter run, per transport?
+static IS_FREE: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
+fn pulse<const TRANSPORT: usize>() {
+    until(|| IS_FREE[TRANSPORT].load(Ordering::Acquire));
+}
+
+async fn a_worker_lives_when_its_interpreter_does_and_hears_the_engine_meanwhile(kind: TransportKind) {
+    let (engine, worker) = pair(kind, byte_signature()).await;
+    assert!(engine.link.ask(HEARTBEAT, "{}".into()).await.unwrap().ok, "nothing holds it up");
+    let (pulse, transport): (fn(), _) = if kind == TransportKind::Shm { (pulse::<0>, 0) } else { (pulse::<1>, 1) };
+    worker.end.watch_pulse(pulse);
+    engine.link.call(bytes_call(1, "a")).unwrap();
+    let call = worker.next_call();
+    let asking = Arc::clone(&engine.link);
+    let mut sign = tokio::spawn(async move { asking.ask(HEARTBEAT, "{}".into()).await });
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut sign).await.is_err(), "it does not run");
+    engine.link.cancel(1);
+    until(|| call.state.is_cancelled());
+    IS_FREE[transport].store(true, Ordering::Release);
+    assert!(tokio::time::timeout(LIMIT, sign).await.expect("a sign of life").unwrap().unwrap().ok);
     engine.close();
 }
 
@@ -124,7 +156,7 @@ async fn the_worker_hears_that_the_engine_is_gone(kind: TransportKind) {
 
 async fn questions_to_a_dead_worker_end(kind: TransportKind) {
     let (mut engine, worker) = pair(kind, byte_signature()).await;
-    let link = std::sync::Arc::clone(&engine.link);
+    let link = Arc::clone(&engine.link);
     let open = tokio::spawn(async move { link.ask("ping", String::new()).await });
     let asked = worker.clone();
     tokio::task::spawn_blocking(move || asked.next_ask()).await.unwrap();
@@ -249,4 +281,62 @@ async fn calls_beyond_a_full_ring_go_through_the_socket() {
     engine.link.end_worker();
     echo.join().unwrap();
     assert_eq!(engine.link.request_bytes(), 0);
+}
+
+/// Cannot deal with any answer.
+#[derive(Debug, Default)]
+struct Failing(AtomicBool);
+
+impl Sink for Failing {
+    fn holds(&self, _call: u64) -> bool {
+        true
+    }
+
+    fn part(&self, _call: u64, _piece: Piece) -> Result<(), BadFrame> {
+        Ok(())
+    }
+
+    fn ended(&self, end: EndFrame) -> Result<(), BadFrame> {
+        panic!("what is the end of call {}?", end.call)
+    }
+
+    fn credited(&self, _call: u64, _pieces: u32) -> Result<(), BadFrame> {
+        Ok(())
+    }
+
+    fn called(&self, _step: StepFrame) -> Result<(), BadFrame> {
+        Ok(())
+    }
+
+    fn dropped(&self, _step: u64) {}
+
+    fn abandoned(&self, _call: u64) {}
+
+    fn closed(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+async fn a_panic_over_a_frame_ends_its_link_and_its_questions(kind: TransportKind) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (link, inbound) = Link::new(ours, kind).unwrap();
+    let sink = Arc::new(Failing::default());
+    link.attach(OWN, Arc::clone(&sink) as Arc<dyn Sink>, byte_signature());
+    let runner = Arc::clone(&link);
+    let run = tokio::spawn(async move { catch(runner.run(inbound, std::future::pending())).await });
+    let worker = tokio::task::spawn_blocking(|| Worker::connect(theirs)).await.unwrap();
+    let asking = Arc::clone(&link);
+    let asked = tokio::spawn(async move { asking.ask("load", load_body(&byte_signature(), false)).await });
+    let reader = worker.clone();
+    tokio::task::spawn_blocking(move || reader.next_ask()).await.unwrap();
+    link.call(bytes_call(1, "a")).unwrap();
+    let call = tokio::task::spawn_blocking({
+        let worker = worker.clone();
+        move || worker.next_call()
+    });
+    worker.echo(call.await.unwrap());
+    let panic = tokio::time::timeout(LIMIT, run).await.expect("it ends").unwrap().unwrap_err();
+    assert_eq!(text(&*panic), "what is the end of call 1?");
+    assert_eq!(asked.await.unwrap().unwrap_err(), WorkerGone);
+    assert!(sink.0.load(Ordering::Acquire));
 }

@@ -105,6 +105,16 @@ async fn a_service_that_calls_its_own_method_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_over_a_step_is_the_steps_error_and_its_worker_serves_on() {
+    let stage = Stage::new(&Arc::default(), spec("a")).await;
+    assert_eq!(code_of(&stage.step(PANICS, 0).await).await, "internal");
+    let request = stage.request("r");
+    let call = stage.next_call().await;
+    stage.worker.echo(call);
+    assert!(request.await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_of_an_admitted_request_waits_where_others_are_refused() {
     let (a, b) = pair().await;
     let busy = b.request("runs");

@@ -20,12 +20,16 @@ use tokio::task::JoinHandle;
 
 use crate::harness::*;
 
+/// The name of a model at which looking it up fails.
+pub(crate) const PANICS: &str = "panics";
+
 /// Versions by their names.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<HashMap<String, Arc<Version>>>);
 
 impl Directory for Names {
     fn find(&self, model: &str, _version: Option<&str>) -> Result<Arc<Version>, Error> {
+        assert_ne!(model, PANICS, "nothing has this name");
         let found = self.0.lock().get(model).cloned();
         found.ok_or_else(|| Error::new(Code::UnknownModel, format!("no model {model:?}")))
     }
@@ -40,7 +44,7 @@ pub(crate) fn spec(name: &str) -> VersionSpec {
         "streams": false, "uses": ["others"], "service": null,
         "options": {
             "max_batch_size": 1, "max_queue_delay_ms": 0.0, "worker": "own", "instances": 1, "concurrency": 1, "threads": 1,
-            "idempotent": true, "writable_inputs": false, "warm_up": null, "load_timeout_s": 30.0, "request_timeout_s": 30.0, "hard_kill_after_s": null, "max_memory_bytes": null,
+            "idempotent": true, "batch_errors": "isolated", "writable_inputs": false, "warm_up": null, "load_timeout_s": 30.0, "request_timeout_s": 30.0, "max_request_timeout_s": null, "hard_kill_after_s": null, "max_memory_bytes": null,
             "max_queue_items": 1, "max_queue_bytes": 1000
         }
     }))

@@ -13,10 +13,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use samovar_core::metrics::Metrics;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::http2;
@@ -70,6 +71,8 @@ pub(crate) struct Limits {
     pub(crate) timers: Timers,
     /// One permit per connection; listeners share it.
     pub(crate) connections: Arc<Semaphore>,
+    /// Where panics outside of requests are counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// A listening socket in the runtime.
@@ -143,7 +146,10 @@ pub(crate) async fn serve<H: Handler>(
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                count_panic(ended, &limits.metrics);
+                continue;
+            }
             accepted = acceptor.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -168,12 +174,23 @@ pub(crate) async fn serve<H: Handler>(
         }
     }
     let deadline = stop.borrow().as_ref().map_or_else(Instant::now, |stop| stop.end);
-    let ended = async { while connections.join_next().await.is_some() {} };
+    let ended = async {
+        while let Some(ended) = connections.join_next().await {
+            count_panic(ended, &limits.metrics);
+        }
+    };
     if tokio::time::timeout_at(deadline, ended).await.is_err() {
         tracing::warn!(connections = connections.len(), "the time to drain is over, connections are cut");
         connections.shutdown().await;
     }
     Ok(())
+}
+
+/// What fails outside of a request costs its connection.
+fn count_panic(ended: Result<(), JoinError>, metrics: &Metrics) {
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        metrics.panicked(&panic, "a connection is closed");
+    }
 }
 
 /// Ready when the door is told to stop.

@@ -45,6 +45,7 @@ impl Handler for Fake {
             }
             "/big" => body = Bytes::from(vec![b'x'; 32 << 20]),
             "/unread" => pulse.linger(),
+            "/panic" => panic!("outside of what a door catches"),
             _ => drop(request.into_body().collect().await),
         }
         unfinished.1 = false;
@@ -57,6 +58,7 @@ struct Door {
     stop: watch::Sender<Option<Stop>>,
     port: u16,
     served: tokio::task::JoinHandle<io::Result<()>>,
+    metrics: Arc<Metrics>,
 }
 
 const MILLISECOND: u64 = 1_000_000;
@@ -65,15 +67,16 @@ fn start_with(host: &str, header_ms: u64, keep_alive_ms: u64, max_connections: u
     let listener = bind(host, 0).unwrap();
     let port = listener.address().port.unwrap_or(0);
     let fake = Arc::new(Fake::default());
+    let metrics = Arc::<Metrics>::default();
     let (stop, signal) = watch::channel(None);
     let timers = Timers { header: header_ms * MILLISECOND, keep_alive: keep_alive_ms * MILLISECOND };
     let served = tokio::spawn(serve(
         listener,
         Arc::clone(&fake),
-        Limits { timers, connections: Arc::new(Semaphore::new(max_connections)) },
+        Limits { timers, connections: Arc::new(Semaphore::new(max_connections)), metrics: Arc::clone(&metrics) },
         signal,
     ));
-    Door { fake, stop, port, served }
+    Door { fake, stop, port, served, metrics }
 }
 
 fn start(header_ms: u64, keep_alive_ms: u64) -> Door {
@@ -126,6 +129,22 @@ async fn connections_are_kept_and_pipelined() {
     send(&mut stream, &GET.repeat(2)).await;
     answer(&mut stream).await;
     answer(&mut stream).await;
+    door.end(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_connection_and_is_counted() {
+    let door = start(LONG, LONG);
+    let (mut other, mut stream) = (door.connect().await, door.connect().await);
+    send(&mut stream, &GET.replace("/ ", "/panic ")).await;
+    assert_eq!(rest(&mut stream).await, "");
+    while door.metrics.panics.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    send(&mut other, GET).await;
+    assert!(answer(&mut other).await.starts_with("HTTP/1.1 200"));
+    send(&mut door.connect().await, GET).await;
+    assert_eq!(door.metrics.panics.get(), 1);
     door.end(Duration::ZERO).await;
 }
 
@@ -316,7 +335,7 @@ async fn connections_that_wait_to_be_accepted_are_served_at_a_stop_unless_others
         send(&mut waiting, GET).await;
         let (_stop, signal) = watch::channel(Some(Stop::by(Instant::now() + Duration::from_secs(60))));
         let timers = Timers { header: LONG * MILLISECOND, keep_alive: LONG * MILLISECOND };
-        let limits = Limits { timers, connections: Arc::new(Semaphore::new(8)) };
+        let limits = Limits { timers, connections: Arc::new(Semaphore::new(8)), metrics: Arc::default() };
         let served = tokio::spawn(serve(listener, Arc::new(Fake::default()), limits, signal));
         if is_shared {
             assert!(waiting.read_u8().await.is_err(), "left to the others, who are none here");

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use samovar_core::admission::default_timeout;
+use samovar_core::admission;
 use samovar_core::clock::{NEVER, Nanos, now};
 use samovar_core::config::EngineConfig;
 use samovar_core::error::{Code, Error};
@@ -191,8 +191,9 @@ impl DataPlane {
     /// not there: never.
     #[must_use]
     pub(crate) fn deadline(&self, model: &str, version: Option<&str>, arrived: Nanos, timeout: Option<Nanos>) -> Nanos {
-        let own = || self.registry.find(model, version).ok().map(|found| default_timeout(&found.spec));
-        timeout.or_else(own).map_or(NEVER, |timeout| arrived.saturating_add(timeout))
+        let found = self.registry.find(model, version).ok();
+        let timeout = found.map_or(timeout, |found| Some(admission::timeout(&found.spec, timeout)));
+        timeout.map_or(NEVER, |timeout| arrived.saturating_add(timeout))
     }
 
     /// Do what takes long beside the threads that serve connections, on as many as there are processors. Dropping the
@@ -253,6 +254,12 @@ impl DataPlane {
     #[must_use]
     pub fn make_id(&self) -> Arc<str> {
         format!("{:016x}", self.next_id.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    /// What is measured.
+    #[must_use]
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Count a panic.

@@ -65,7 +65,7 @@ pub(in crate::http) fn plane(address: &Address) -> (Arc<DataPlane>, Arc<Registry
 
 fn plane_with(config: EngineConfig, address: &Address) -> (Arc<DataPlane>, Arc<Registry>) {
     let (metrics, events) = (Arc::new(Metrics::default()), Arc::new(Events::default()));
-    let spawner = Spawner::new(config.worker_command.clone(), config.transport).unwrap();
+    let spawner = Spawner::new(config.worker_command.clone(), config.transport, Arc::clone(&metrics)).unwrap();
     let workers = Workers::new(Pool::new(spawner, 0), 1);
     let drain = std::time::Duration::from_secs(1);
     let registry = Registry::new(workers, Arc::clone(&metrics), Arc::clone(&events), config.expose_errors, drain);

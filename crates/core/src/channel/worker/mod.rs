@@ -134,6 +134,8 @@ pub struct WorkerEnd {
     /// Numbers of calls and steps that something has come for; kept once somebody has asked for them.
     news: Mutex<Option<Vec<u64>>>,
     ended: AtomicBool,
+    /// Returns when the interpreter has run something; nothing where there is none.
+    pulse: OnceLock<fn()>,
     /// Of the instances that are loaded, by number: what the fast path leaves out.
     signatures: Mutex<BTreeMap<u32, Arc<Signature>>>,
     segments: Mutex<Segments>,
@@ -225,6 +227,7 @@ impl WorkerEnd {
             next_step: AtomicU64::new(1),
             news: Mutex::default(),
             ended: AtomicBool::new(false),
+            pulse: OnceLock::new(),
             signatures: Mutex::default(),
             segments: Mutex::default(),
             granted: Condvar::new(),
@@ -258,6 +261,11 @@ impl WorkerEnd {
 
     fn is_relayed(&self) -> bool {
         self.is_relayed.load(Ordering::Acquire)
+    }
+
+    /// From now on the worker lives if `pulse` returns; it is called by a thread of its own.
+    pub fn watch_pulse(&self, pulse: fn()) {
+        let _ = self.pulse.set(pulse);
     }
 
     /// True when the engine wants this worker to end.

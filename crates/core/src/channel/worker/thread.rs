@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::{Incoming, Input, WorkerEnd};
+use crate::channel::HEARTBEAT;
 use crate::channel::frame::{Descriptor, Kind, Reference};
 use crate::channel::lookout::lookout;
 use crate::channel::proto;
@@ -21,6 +22,9 @@ use crate::tensor::TensorSpec;
 
 /// How long the socket may be silent before the worker looks whether its parent is still the engine.
 const PARENT_CHECK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Of the thread that waits for the interpreter; the usual 2 MiB count where `max_memory_bytes` is set.
+const BEAT_STACK_BYTES: usize = 128 << 10;
 
 /// In thousandths of the machine's memory: as if the worker used a third of it more than it does.
 const MORE_LIKELY: i32 = 333;
@@ -105,6 +109,10 @@ impl WorkerEnd {
             Kind::Segment => self.granted(&decode(metadata).map_err(socket::invalid)?, descriptors)?,
             Kind::Ask => {
                 let ask: proto::Ask = decode(metadata).map_err(socket::invalid)?;
+                if ask.verb == HEARTBEAT {
+                    self.beat(descriptor.call);
+                    return Ok(());
+                }
                 match ask.verb.as_str() {
                     "load" => self.prepare_load(&ask.body)?,
                     "unload" => self.forget(&ask.body)?,
@@ -145,6 +153,22 @@ impl WorkerEnd {
             self.is_relayed.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Answer once the interpreter has run something. Whoever runs it may not let go of it for long, and this thread has
+    /// others to listen to meanwhile.
+    fn beat(self: &Arc<Self>, number: u64) {
+        let end = Arc::clone(self);
+        let beat = move || {
+            if let Some(pulse) = end.pulse.get() {
+                pulse();
+            }
+            end.tell(number, true, "{}".into());
+        };
+        let thread = std::thread::Builder::new().name("samovar-beat".into()).stack_size(BEAT_STACK_BYTES);
+        if thread.spawn(beat).is_err() {
+            self.tell(number, true, "{}".into()); // without memory for a thread nothing is known, which is no death
+        }
     }
 
     /// An unload of one of several instances says which; its calls are over.

@@ -65,7 +65,7 @@ fn start(keep_alive_ms: u64) -> Running {
     let (sender, workers) = mpsc::unbounded_channel();
     let door = Door::new(Arc::clone(&plane), guard, crate::data_plane::Asker::Client);
     let timers = Timers { header: 10_000 * MILLISECOND, keep_alive: keep_alive_ms * MILLISECOND };
-    let limits = Limits { timers, connections: Arc::new(Semaphore::new(8)) };
+    let limits = Limits { timers, connections: Arc::new(Semaphore::new(8)), metrics: Arc::default() };
     let (stop, stopped) = watch::channel(None);
     let served =
         tokio::spawn(connection::serve(listener, Arc::new(Served { door, version, workers: sender }), limits, stopped));
