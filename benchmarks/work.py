@@ -81,6 +81,13 @@ ECHO = Work(
 IMAGE = Work("image", _image, lambda sent, got: bool(np.allclose(np.ravel(got)[0], sent.mean(), atol=1e-4)))
 """FP32[batch, 3, 224, 224]; the answer is FP32[batch, 1], the mean of each picture."""
 
+CHECKED = Work(
+    "checked",
+    lambda: np.array([[1, 0, 0, *range(5)]], np.float64),
+    lambda sent, got: np.ravel(got)[:2].tolist() == [sent[0, 0], sent[0, 3:].sum()],
+)
+"""FP64[batch, 8], answered by FP64[batch, 4]: see peers/checked_plain.py."""
+
 STEADY = Work("steady", ECHO.inputs, ECHO.right)
 """As ECHO, but a batch of n takes 5 ms + n * 10 us of sleep: a model whose cost hardly grows with the batch."""
 

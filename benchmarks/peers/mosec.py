@@ -24,6 +24,7 @@ class Mosec(Peer):
         "image": frozenset({"json", "binary"}),
         "length": frozenset({"binary"}),
         "steady": frozenset({"json"}),
+        "checked": frozenset({"json"}),
         "plates": frozenset({"upload"}),
     }
 
@@ -37,6 +38,11 @@ class Mosec(Peer):
         command = [str(self.python), str(PROGRAMS / f"{work.name}.py")]
         if work.name == "steady":
             command.append(json.dumps(options(tuning)))
+        if work.name == "checked":
+            command.append(str(tuning.get("workers", 1)))
+            command.append(f"--timeout={round(tuning.get('deadline_s', 30) * 1000)}")  # 3 s by default; Samovar's is 30
+            if "queue" in tuning:
+                command.append(f"--capacity={tuning['queue']}")
         if work.name == "length":
             command.append(f"--max-request-size={1 << 30}")  # 10 MiB by default
         if work.name in {"image", "plates"}:

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.peers.base import Peer, Running
 from benchmarks.work import Answer, Inputs, Request, Work, as_json
 
-DATATYPES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64"}
+DATATYPES = {"float32": "FP32", "float64": "FP64", "uint8": "UINT8", "int64": "INT64"}
 DTYPES = {datatype: np.dtype(name) for name, datatype in DATATYPES.items()}
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 HEADER = "Inference-Header-Content-Length"

@@ -1,17 +1,24 @@
 """Samovar itself, with its defaults, access log included."""
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks.peers import checked_plain
 from benchmarks.peers.base import Ports
 from benchmarks.peers.oip import OipPeer
 from benchmarks.work import Answer, Inputs, Request, Work, as_json
 
 HERE = Path(__file__).parent
 MODELS = HERE / "samovar_models"
-OPTIONS = {"max_batch_size": "max_batch_size", "delay_ms": "max_queue_delay_ms", "workers": "instances"}
+OPTIONS = {
+    "max_batch_size": "max_batch_size",
+    "delay_ms": "max_queue_delay_ms",
+    "workers": "instances",
+    "queue": "max_queue_items",
+}
 TENSORS = frozenset({"json", "binary", "grpc"})
 
 
@@ -24,6 +31,7 @@ class Samovar(OipPeer):
         "image": TENSORS,
         "length": frozenset({"binary"}),
         "steady": TENSORS,
+        "checked": TENSORS,
         "plates": frozenset({"upload"}),
         "shop": frozenset({"json"}),
     }
@@ -39,6 +47,10 @@ class Samovar(OipPeer):
             target = HERE.parents[1] / "examples" / "plates" / "plates.py"
         if work.name == "steady" and tuning:
             target = decorated(target, folder, {OPTIONS[name]: value for name, value in tuning.items()})
+        if work.name == "checked" and self.target is None:
+            options = {OPTIONS[name]: value for name, value in tuning.items() if name in OPTIONS}
+            target = decorated(target, folder, {"max_batch_size": 1, **options})
+            shutil.copy(checked_plain.__file__, folder)
         command = [sys.executable, "-m", "samovar", "serve", str(target)]
         return [*command, "--http-port", str(ports.http), "--grpc-port", str(ports.grpc), *self.options]
 

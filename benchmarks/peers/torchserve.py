@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from benchmarks.peers import plates_plain
+from benchmarks.peers import checked_plain, plates_plain
 from benchmarks.peers.base import Peer, Ports
 from benchmarks.work import Answer, Inputs, Request, Work, as_json
 
@@ -29,6 +29,7 @@ class TorchServe(Peer):
         "image": JSON,
         "length": frozenset({"binary"}),
         "steady": JSON,
+        "checked": JSON,
         "plates": frozenset({"upload"}),
     }
     start_timeout_s = 180.0  # a worker imports torch
@@ -39,7 +40,7 @@ class TorchServe(Peer):
             raise SystemExit("TorchServe needs Java 17, and there is no java; `apt install openjdk-17-jre-headless`")
         self._archive(work, folder, tuning)
         settings = folder / "config.properties"
-        settings.write_text(properties(work, ports))
+        settings.write_text(properties(work, ports, tuning.get("queue", 10_000)))
         command = [str(self.python.parent / "torchserve"), "--start", "--foreground", "--ncs", "--disable-token-auth"]
         return [*command, "--model-store", str(folder / "model_store"), "--ts-config", str(settings)]
 
@@ -52,8 +53,11 @@ class TorchServe(Peer):
             lines.append(f"batchSize: {tuning.get('max_batch_size', 64)}")  # 1 by default; 64 is Samovar's
         if "delay_ms" in tuning:
             lines.append(f"maxBatchDelay: {max(1, tuning['delay_ms'])}")  # 0 is taken for the default, 100
+        if "deadline_s" in tuning:
+            lines.append(f"responseTimeout: {tuning['deadline_s']}")
         options.write_text("\n".join(lines))
-        files = [plates_plain.__file__, *plates_plain.MODELS.glob("*.onnx")] if work.name == "plates" else []
+        files: list[Any] = [checked_plain.__file__] if work.name == "checked" else []
+        files += [plates_plain.__file__, *plates_plain.MODELS.glob("*.onnx")] if work.name == "plates" else []
         arguments = {
             "model-name": work.name,
             "version": "1.0",
@@ -90,7 +94,7 @@ class TorchServe(Peer):
         return answer.json() if work.name == "plates" else np.array(answer.json())
 
 
-def properties(work: Work, ports: Ports) -> str:
+def properties(work: Work, ports: Ports, queue: int) -> str:
     """Its config.properties."""
     settings = {
         "inference_address": f"http://127.0.0.1:{ports.http}",
@@ -99,7 +103,7 @@ def properties(work: Work, ports: Ports) -> str:
         "grpc_inference_port": ports.grpc,
         "grpc_management_port": ports.others[2],
         "load_models": f"{work.name}.mar",
-        "job_queue_size": 10_000,  # 100 by default: it would refuse some of 128 connections
+        "job_queue_size": queue,  # 100 by default: it would refuse some of 128 connections
         "max_request_size": 1 << 28,  # 6.5 MB by default
     }
     return "\n".join(f"{name}={value}" for name, value in settings.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from benchmarks.peers import oip, plates_plain
+from benchmarks.peers import checked_plain, oip, plates_plain
 from benchmarks.peers.base import CACHE, Peer, Ports
 from benchmarks.work import Answer, Inputs, Request, Work
 
@@ -20,6 +20,7 @@ SIGNATURES = {
     "image": ("TYPE_FP32, dims: [3, 224, 224]", "TYPE_FP32, dims: [1]"),
     "length": ("TYPE_UINT8, dims: [-1]", "TYPE_INT64, dims: [1]"),
     "steady": ("TYPE_FP32, dims: [16]", "TYPE_FP32, dims: [16]"),
+    "checked": ("TYPE_FP64, dims: [8]", "TYPE_FP64, dims: [4]"),
     "plates": ("TYPE_UINT8, dims: [-1]", "TYPE_STRING, dims: [-1]"),
     "stn": ("TYPE_FP32, dims: [3, 24, 94]", "TYPE_FP32, dims: [3, 24, 94]"),
     "lprnet": ("TYPE_FP32, dims: [3, 24, 94]", "TYPE_FP32, dims: [23, 18]"),
@@ -41,6 +42,7 @@ class Triton(oip.OipPeer):
         "image": TENSORS,
         "length": frozenset({"binary"}),
         "steady": TENSORS,
+        "checked": TENSORS,
         "plates": frozenset({"binary"}),
     }
 
@@ -96,7 +98,8 @@ def add(repository: Path, model: str, program: str, config: str) -> Path:
     version = repository / model / "1"
     version.mkdir(parents=True)
     shutil.copy(PROGRAMS / f"{program}.py", version / "model.py")
-    shutil.copy(plates_plain.__file__, version)  # where a model finds what it imports
+    for plain in (plates_plain, checked_plain):
+        shutil.copy(plain.__file__, version)  # where a model finds what it imports
     (version.parent / "config.pbtxt").write_text(config)
     return version
 
@@ -109,11 +112,13 @@ def config(model: str, tuning: Mapping[str, Any]) -> str:
         f'input [{{ name: "x", data_type: {takes} }}]',
         f'output [{{ name: "y", data_type: {gives} }}]',
     ]
-    if model in BATCHED or tuning:
+    if "queue" in tuning:  # the policy belongs to its batcher; batches stay off
+        lines.append(f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {tuning['queue']} }} }}")
+    if model in BATCHED or "delay_ms" in tuning or "max_batch_size" in tuning:
         delay = f"max_queue_delay_microseconds: {round(tuning['delay_ms'] * 1000)}" if "delay_ms" in tuning else ""
         lines.append(f"dynamic_batching {{ {delay} }}")
     if model not in SINGLE:
-        size = tuning.get("max_batch_size", 64)  # Triton has no default for it; this is Samovar's
+        size = tuning.get("max_batch_size", 1 if model == "checked" else 64)  # it has no default; this is Samovar's
         lines.append(f"max_batch_size: {size}")
     if "workers" in tuning:
         lines.append(f"instance_group [{{ count: {tuning['workers']}, kind: KIND_CPU }}]")

@@ -1,4 +1,4 @@
-"""Starts Ray with one application and waits: `python run.py MODULE PORT`, where the module lies beside this file."""
+"""Starts Ray with one application and waits: `python run.py MODULE PORT [DEADLINE_S]`; the module lies beside this file."""
 
 import importlib
 import sys
@@ -15,7 +15,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         ray.init(include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         try:
-            serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
+            deadline = {"request_timeout_s": float(sys.argv[3])} if sys.argv[3:] else {}
+            serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2]), **deadline})
             serve.run(app, blocking=True)
         finally:
             ray.shutdown()
