@@ -91,6 +91,11 @@ bench: build $(if $(QUICK)$(SMOKE),,wheel) ## Measure beside other engines: QUIC
 	$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(if $(SMOKE),--smoke) $(if $(FRESH),--fresh) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
+.PHONY: faults
+faults: build ## Harm engines under load and count what is lost: QUICK=1, SMOKE=1, ONLY=kill,overload, PEERS=triton,mosec, FRESH=1; see docs/reliability.md
+	$(PY) -m benchmarks.faults.run $(if $(QUICK),--quick) $(if $(SMOKE),--smoke) $(if $(FRESH),--fresh) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
+
 .PHONY: bench-guard
 bench-guard: setup ## Count the instructions of the hot paths beside benchmarks/guard/counts.json (UPDATE=1 writes it)
 	command -v valgrind > /dev/null || { echo "there is no valgrind: make packages installs it" >&2; exit 1; }

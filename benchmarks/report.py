@@ -46,10 +46,10 @@ def write(folder: Path, names: Sequence[str], *, is_official: bool) -> str:
         charts.draw(results, folder / f"{results['workload']}.svg")
     if is_official:
         update(folder)
-    texts = [f"\n{results['title']}\n{_aligned(_rows(results))}" for results in found]
+    texts = [f"\n{results['title']}\n{aligned(_rows(results))}" for results in found]
     verdicts = margin_rows(found)
     if len(verdicts) > 1:
-        texts.append(f"\nmargins\n{_aligned(verdicts)}")
+        texts.append(f"\nmargins\n{aligned(verdicts)}")
     return "\n".join([*texts, f"\nwritten to {folder.relative_to(ROOT)}"])
 
 
@@ -62,15 +62,15 @@ def read(path: Path) -> Results:
 def update(folder: Path) -> None:
     """Write every generated part of README and docs/performance.md from the results that are there."""
     found = [read(path) for path in sorted(folder.glob("*.json"))]
-    README.write_text(_filled(README.read_text(), "margins", _markdown(margin_rows(found))))
-    page = _filled(PAGE.read_text(), "margins", _markdown(margin_rows(found)))
-    page = _filled(page, "machine", _machines(found))
+    README.write_text(filled(README.read_text(), "margins", markdown(margin_rows(found))))
+    page = filled(PAGE.read_text(), "margins", markdown(margin_rows(found)))
+    page = filled(page, "machine", _machines(found))
     for results in found:
-        page = _filled(page, results["workload"], _section(results))
+        page = filled(page, results["workload"], _section(results))
     PAGE.write_text(page)
 
 
-def _filled(text: str, name: str, content: str) -> str:
+def filled(text: str, name: str, content: str) -> str:
     """Replace what stands between the marks of this name."""
     pattern = re.compile(rf"(<!-- bench {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(text):
@@ -85,7 +85,7 @@ def _section(results: Results) -> str:
     rounds = f"`{results['command']}`: medians of {count} rounds of {plan['seconds']} s"
     commit = f"commit {results['machine']['commit']}"
     spread = "; in brackets the least and the greatest rate" if plan["rounds"] > 1 else ""
-    return f"{chart}\n\n{rounds}{spread}; {commit}.\n\n{_markdown(_rows(results))}"
+    return f"{chart}\n\n{rounds}{spread}; {commit}.\n\n{markdown(_rows(results))}"
 
 
 def _rows(results: Results) -> list[list[str]]:
@@ -166,12 +166,14 @@ def _machines(found: Iterable[Results]) -> str:
     return "\n".join([*lines, f"- {', '.join(versions)}"])
 
 
-def _markdown(table: list[list[str]]) -> str:
+def markdown(table: list[list[str]]) -> str:
+    """A table, its head first."""
     head, *rows = table
     lines = [head, ["---", *("---:" if cell[:1].isdigit() else "---" for cell in (rows or [head])[0][1:])], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _aligned(table: list[list[str]]) -> str:
+def aligned(table: list[list[str]]) -> str:
+    """The same for a terminal."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)

@@ -34,25 +34,34 @@ def main() -> None:
     workloads, names = chosen(arguments.only, is_short=is_short), peers(arguments.peers, is_short=is_short)
     for name in sorted({name for workload in workloads for name in workload.peers if name in names}):
         peer(name).install()
-    done = {} if arguments.fresh else progress(plan)
-    todo = [(one, unit) for one in workloads for unit in one.units(plan, names) if (one.name, unit) not in done]
     plans = {workload.name: plan.longer(workload.longer) for workload in workloads}
-    left_s = sum(one.seconds(unit, plans[one.name]) for one, unit in todo)
-    print(f"{len(workloads)} workloads, {len(todo)} measurements left, about {_minutes(left_s)}", flush=True)
-    if done:
-        print(f"{len(done)} were taken before and are kept (FRESH=1 measures them again)", flush=True)
-    for number, (workload, unit) in enumerate(todo, 1):
-        print(f"[{number}/{len(todo)}, {_minutes(left_s)} left] {workload.name} {unit}", flush=True)
-        left_s -= workload.seconds(unit, plans[workload.name])
-        began = time.monotonic()
-        samples = workload.run(unit, plans[workload.name])
-        keep(plan, workload, unit, samples, time.monotonic() - began)
-        done[workload.name, unit] = samples
+    done = measure_all(workloads, names, plan, is_fresh=arguments.fresh)
     folder = HERE / "results" if plan == FULL else LOCAL
     for workload in workloads:
         samples = [sample for unit in workload.units(plan, names) for sample in done[workload.name, unit]]
         _write(folder, workload, plans[workload.name], samples, names)
     print(report.write(folder, [workload.name for workload in workloads], is_official=plan == FULL))
+
+
+def measure_all(
+    workloads: Sequence[Workload], names: Sequence[str], plan: Plan, *, is_fresh: bool
+) -> dict[tuple[str, str], list[Sample]]:
+    """Every unit of these workloads; what was measured before is kept unless `is_fresh`."""
+    plans = {workload.name: plan.longer(workload.longer) for workload in workloads}
+    done = {} if is_fresh else progress(plan)
+    todo = [(one, unit) for one in workloads for unit in one.units(plan, names) if (one.name, unit) not in done]
+    left_s = sum(one.seconds(unit, plans[one.name]) for one, unit in todo)
+    print(f"{len(workloads)} workloads, {len(todo)} measurements left, about {minutes(left_s)}", flush=True)
+    if done:
+        print(f"{len(done)} were taken before and are kept (FRESH=1 measures them again)", flush=True)
+    for number, (workload, unit) in enumerate(todo, 1):
+        print(f"[{number}/{len(todo)}, {minutes(left_s)} left] {workload.name} {unit}", flush=True)
+        left_s -= workload.seconds(unit, plans[workload.name])
+        began = time.monotonic()
+        samples = workload.run(unit, plans[workload.name])
+        keep(plan, workload, unit, samples, time.monotonic() - began)
+        done[workload.name, unit] = samples
+    return done
 
 
 def _arguments() -> argparse.Namespace:
@@ -141,7 +150,8 @@ def _write(folder: Path, workload: Workload, plan: Plan, samples: list[Sample], 
     (folder / f"{workload.name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """A time for people."""
     return f"{seconds / 60:.0f} min" if seconds > 100 else f"{seconds:.0f} s"
 
 

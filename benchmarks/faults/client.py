@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from benchmarks.peers.base import Peer
@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result((status, answer))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc
         self.is_open = False
         if self._answer and not self._answer.done():
             self._answer.set_result(None)
@@ -208,7 +209,7 @@ class Client:
         await asyncio.gather(*(repeat() for _ in range(clients)))
         return count / seconds
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -35,6 +35,7 @@ Pair = tuple[list[Ask], list[Ask]]
 class Scale:
     """How much of a row is done."""
 
+    name: str
     pairs: int
     piece_s: float
     overload_s: float
@@ -44,9 +45,11 @@ class Scale:
     poisons: int
     swaps: int
     storm: int
-    """Threads, each of which loads and unloads three times as often."""
+    """Threads, each of which loads and unloads three times."""
     trees: int
+    """Engines that are killed."""
     cycles: int
+    """Loads and unloads, one after the other."""
 
 
 def sleeping() -> Ask:
@@ -93,7 +96,7 @@ async def _kill(stage: Stage, scale: Scale) -> Figures:
 
 async def _killer(seconds: float, quiet: list[Ask], fault: list[Ask], killed: dict[float, float]) -> None:
     """Kills by what answers said of their process. Remembers by time.monotonic and time.time."""
-    chance = random.Random(len(killed))  # noqa: S311
+    chance = random.Random(len(killed))
     for number in range(max(1, int(seconds / KILL_EVERY_S))):
         await asyncio.sleep(KILL_EVERY_S / 2 if number == 0 else KILL_EVERY_S)
         victims = sorted(recent(quiet + fault))
@@ -118,7 +121,7 @@ def _seen_s(moment: float, asks: Iterable[Ask]) -> float:
 
 
 def stall(peer: Peer, scale: Scale) -> Figures:
-    """The only worker stops, by SIGSTOP and in a loop in C that keeps the GIL, while a request has a deadline of 1 s."""
+    """The only worker stops, by SIGSTOP and in a loop in C that keeps the GIL; requests have a deadline of 1 s."""
     del scale
     found: list[Stalled] = []
     leaked = 0
@@ -136,7 +139,7 @@ async def _stall_once(stage: Stage, *, is_stopped: bool) -> "Stalled":
 
 @dataclass(frozen=True)
 class Stalled:
-    """The request that met the stall, those that were sent until one was answered, and how long that took after the deadline."""
+    """The request that met the stall, those sent until one was answered, and how long after the deadline that was."""
 
     victim: Ask
     later: list[Ask]
@@ -145,14 +148,17 @@ class Stalled:
 
 async def stall_once(client: Client, *, is_stopped: bool, wait_s: float = 8.0) -> Stalled:
     """Stall the worker that answers, and wait until another one does."""
-    pid = (await client.send(Ask())).pid
+    first = await client.send(Ask())
+    if first.kind != "ok":
+        raise SystemExit(f"there is no worker to stall: {first.kind} {first.body.decode()}")
+    pid = first.pid
     if is_stopped:
         os.kill(pid, signal.SIGSTOP)
     victim = await client.send(Ask(deed=FAIR if is_stopped else SPIN, deadline_s=DEADLINE_S, patience_s=5.0))
     late = victim.due + DEADLINE_S
     later: list[Ask] = []
     while time.monotonic() < late + wait_s:
-        later.append(await client.send(Ask(patience_s=late + wait_s - time.monotonic())))
+        later.append(await client.send(Ask(deadline_s=DEADLINE_S, patience_s=late + wait_s - time.monotonic())))
         if later[-1].kind == "ok":
             return Stalled(victim, later, later[-1].ended - late)
         await asyncio.sleep(0.02)
@@ -219,7 +225,8 @@ def drain(peer: Peer, scale: Scale) -> Figures:
 
 async def _drain(stage: Stage, rate: float) -> tuple[float, Figures]:
     asks: list[Ask] = []
-    async with Client(stage.peer, stage.running.ports.http) as client:
+    door = httpx.AsyncClient(base_url=stage.running.url("json"))
+    async with Client(stage.peer, stage.running.ports.http) as client, door:
         if not rate:
             rate = SHARE * await client.saturate(8, 2.0, sleeping)
         async with asyncio.TaskGroup() as group:
@@ -227,7 +234,7 @@ async def _drain(stage: Stage, rate: float) -> tuple[float, Figures]:
             await asyncio.sleep(0.8)
             stage.process.send_signal(signal.SIGTERM)
             asked = time.monotonic()
-            ready = group.create_task(_ready_false_s(stage))
+            ready = group.create_task(_ready_false_s(door) if stage.is_ours else asyncio.sleep(0, 0.0))
             await asyncio.to_thread(stage.stop, is_asked=True)
             gone = time.monotonic()
     runs = stage.runs()
@@ -239,13 +246,12 @@ async def _drain(stage: Stage, rate: float) -> tuple[float, Figures]:
     return rate, {**figures, **({"ready_false_ms": (await ready) * 1e3} if stage.is_ours else {})}
 
 
-async def _ready_false_s(stage: Stage) -> float:
+async def _ready_false_s(door: httpx.AsyncClient) -> float:
     """From now until readiness is false or nobody answers."""
     began = time.monotonic()
-    async with httpx.AsyncClient(base_url=stage.running.url("json")) as client:
-        with suppress(httpx.TransportError):
-            while stage.is_ours and (await client.get("/v2/health/ready")).status_code == 200:
-                await asyncio.sleep(0.002)
+    with suppress(httpx.TransportError):
+        while (await door.get("/v2/health/ready")).status_code == 200:
+            pass
     return time.monotonic() - began
 
 
@@ -257,7 +263,7 @@ def vanish(peer: Peer, scale: Scale) -> Figures:
 
 
 async def _vanish(stage: Stage, scale: Scale) -> Figures:
-    chance = random.Random(0)  # noqa: S311
+    chance = random.Random(0)
     departures: Any = cycle(("fin", "rst", "half"))
     asks: list[Ask] = []
 

@@ -7,7 +7,8 @@ import signal
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +20,14 @@ from benchmarks.measuring import OURS
 from benchmarks.peers.base import Peer, Running, tree
 from benchmarks.work import CHECKED
 
-SHM = Path("/dev/shm")  # noqa: S108 - looked at, not written
+SHM = Path("/dev/shm")
 PROCESSORS = sorted(os.sched_getaffinity(0))
 """The driver has the first to itself, where there are several."""
 STOP_TIMEOUT_S, SETTLE_S = 40.0, 12.0
 """Threads that the engine's runtime kept for blocking work end after ten idle seconds."""
+KEPT_SEGMENTS = 8
+"""Per worker: an idle channel keeps some segments for the next requests."""
+SEGMENT, NUMBER = "/memfd:samovar (deleted)", re.compile(r":\[\d+\]")
 RUN = struct.Struct("<qq")
 HELD = re.compile(r"^samovar_(?:in_flight|queue_items|queue_bytes)\{.*\} (\S+)$", re.MULTILINE)
 
@@ -48,7 +52,7 @@ class Stage:
         self._stack.callback(os.sched_setaffinity, 0, PROCESSORS)
         self.running = self._stack.enter_context(self.peer.serve(CHECKED, "json", folder / "engine", self._tuning))
         os.sched_setaffinity(0, PROCESSORS[:1])
-        self._before = self._held()
+        self.remember()
         return self
 
     def __exit__(self, *caught: object) -> None:
@@ -87,14 +91,29 @@ class Stage:
         return [datetime.fromisoformat(moment).timestamp() for moment in told]
 
     def leaked(self) -> int:
-        """Stop the engine; the processes, zombies, names in /dev/shm, descriptors, threads and slots that it did not give back."""
-        kept = 0
-        if self.is_ours and self.process.is_running():
-            kept = _settled(lambda: sum(max(0, now - then) for now, then in zip(self._held(), self._before, strict=True)))
-        zombies = _settled(lambda: sum(_is_zombie(one) for one in tree(self.process)[1:]))
+        """Stop the engine; what it did not give back, each piece told of on the terminal."""
+        left = self._left_while_running()
         self.stop()
-        processes = _settled(lambda: len(self.left()))
-        return kept + zombies + processes + len(_names(SHM) - self._shm)
+        left["processes after the end"] = _settled(lambda: len(self.left()))
+        left["names in /dev/shm"] = self.new_in_shm()
+        told = ", ".join(f"{count} x {name}" for name, count in left.items() if count)
+        if told:
+            print(f"    {self.peer.name} left {told}", flush=True)
+        return sum(left.values())
+
+    def _left_while_running(self) -> dict[str, int]:
+        if not self.process.is_running():
+            return {}
+        zombies = _settled(lambda: sum(_is_zombie(one) for one in tree(self.process)[1:]))
+        _settled(self._grown)
+        return {"zombies": zombies, **(self.held() - self._before)}
+
+    def _grown(self) -> int:
+        return (self.held() - self._before).total()
+
+    def new_in_shm(self) -> int:
+        """Names in /dev/shm that were not there before its start."""
+        return len(_names(SHM) - self._shm)
 
     def stop(self, *, is_asked: bool = False) -> None:
         """SIGTERM, unless it had it; wait for the exit code, which stays None where it does not end in time."""
@@ -114,12 +133,29 @@ class Stage:
                     found.append(one)
         return found
 
-    def _held(self) -> Sequence[int]:
-        """Descriptors, threads, and what /metrics says is on its way, of the engine's own process."""
+    def held(self) -> Counter[str]:
+        """What the engine's own process holds: descriptors by kind, threads, and what /metrics says is on its way."""
         if not self.is_ours:
-            return ()
-        held = sum(float(value) for value in HELD.findall(self.get("/metrics").text))
-        return self.process.num_fds(), self.process.num_threads(), round(held)
+            return Counter()
+        requests = sum(float(value) for value in HELD.findall(self.get("/metrics").text))
+        links = (_link(path) for path in Path(f"/proc/{self.process.pid}/fd").iterdir())
+        held = Counter(NUMBER.sub("", link) for link in links if link)
+        held[SEGMENT] -= min(held[SEGMENT], KEPT_SEGMENTS * len(self.process.children()))
+        return held + Counter({"thread": self.process.num_threads(), "request": round(requests)})
+
+    def resting(self) -> Counter[str]:
+        """What it holds when that does not change any more."""
+        deadline, held = time.monotonic() + SETTLE_S, self.held()
+        while time.monotonic() < deadline:
+            time.sleep(0.3)
+            before, held = held, self.held()
+            if before == held:
+                break
+        return held
+
+    def remember(self) -> None:
+        """What is held now is not left over later."""
+        self._before = self.resting()
 
     def _kill_left(self) -> None:
         for one in self.left():
@@ -135,6 +171,12 @@ def _settled(look: Callable[[], int]) -> int:
     return found
 
 
+def _link(path: Path) -> str:
+    with suppress(OSError):
+        return str(path.readlink())
+    return ""
+
+
 def _names(folder: Path) -> frozenset[str]:
     return frozenset(path.name for path in folder.iterdir()) if folder.exists() else frozenset()
 
@@ -143,4 +185,3 @@ def _is_zombie(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     return False
-

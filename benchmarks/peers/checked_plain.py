@@ -1,7 +1,7 @@
 """What every engine serves while it is harmed: an answer that tells whose it is, and who gave it.
 
-A row of the input is FP64[8]: the id of a request, the seconds that it takes, a deed, five numbers. Its answer is FP64[4]: the id,
-the sum of the numbers, the process, and the mark of the version.
+A row of the input is FP64[8]: the id of a request, the seconds that it takes, a deed, five numbers. Its answer is
+FP64[4]: the id, the sum of the numbers, the process, and the mark of the version.
 """
 
 import os
@@ -45,7 +45,7 @@ def _do(deed: int) -> None:
         kept = []
         try:
             while True:
-                kept.append(bytearray(STEP))
+                kept.append(np.empty(STEP, np.uint8))  # address space, not touched
         except MemoryError:
             kept.clear()
             if deed == GROW_AND_ABORT:  # what code in C does that looks at no return value

@@ -98,8 +98,8 @@ def add(repository: Path, model: str, program: str, config: str) -> Path:
     version = repository / model / "1"
     version.mkdir(parents=True)
     shutil.copy(PROGRAMS / f"{program}.py", version / "model.py")
-    for plain in (plates_plain, checked_plain):
-        shutil.copy(plain.__file__, version)  # where a model finds what it imports
+    for plain in (plates_plain.__file__, checked_plain.__file__):
+        shutil.copy(plain, version)  # where a model finds what it imports
     (version.parent / "config.pbtxt").write_text(config)
     return version
 

@@ -9,7 +9,8 @@ from benchmarks import work as works
 from benchmarks.peers.base import Peer
 
 KINDS = {
-    kind.name: kind for kind in (works.ECHO, works.IMAGE, works.STEADY, works.CHECKED, works.PLATES, works.SHOP, works.blob(4096))
+    kind.name: kind
+    for kind in (works.ECHO, works.IMAGE, works.STEADY, works.CHECKED, works.PLATES, works.SHOP, works.blob(4096))
 }
 
 

@@ -1,4 +1,4 @@
-"""Starts Ray with one application and waits: `python run.py MODULE PORT [DEADLINE_S]`; the module lies beside this file."""
+"""Starts Ray with one application and waits: `python run.py MODULE PORT [DEADLINE_S]`; the module lies beside this."""
 
 import importlib
 import sys

@@ -122,7 +122,7 @@ def test_slow_work_is_measured_for_longer() -> None:
 
 def test_tenths_are_told_of_a_few_a_second() -> None:
     found = results("echo-json", samples(OURS, [4.26, 4.26, 12.5]))
-    assert "| 4.3 (4.3-12) |" in report._markdown(report._rows(found))
+    assert "| 4.3 (4.3-12) |" in report.markdown(report._rows(found))
 
 
 def test_rounds_turn_the_order_of_the_peers() -> None:
