@@ -232,8 +232,8 @@ async def _drain(stage: Stage, rate: float) -> tuple[float, Figures]:
         async with asyncio.TaskGroup() as group:
             group.create_task(client.load(rate, 1.6, sleeping, asks))
             await asyncio.sleep(0.8)
-            stage.process.send_signal(signal.SIGTERM)
             asked = time.monotonic()
+            stage.terminate()
             ready = group.create_task(_ready_false_s(door) if stage.is_ours else asyncio.sleep(0, 0.0))
             await asyncio.to_thread(stage.stop, is_asked=True)
             gone = time.monotonic()

@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx
 import psutil
 from benchmarks.measuring import OURS
-from benchmarks.peers.base import Peer, Running, tree
+from benchmarks.peers import base
 from benchmarks.work import CHECKED
 
 SHM = Path("/dev/shm")
@@ -28,6 +28,7 @@ STOP_TIMEOUT_S, SETTLE_S = 40.0, 12.0
 KEPT_SEGMENTS = 8
 """Per worker: an idle channel keeps some segments for the next requests."""
 SEGMENT, NUMBER = "/memfd:samovar (deleted)", re.compile(r":\[\d+\]")
+MAPPED = re.compile(r" /dev/shm/(\S+)")
 RUN = struct.Struct("<qq")
 HELD = re.compile(r"^samovar_(?:in_flight|queue_items|queue_bytes)\{.*\} (\S+)$", re.MULTILINE)
 
@@ -35,11 +36,11 @@ HELD = re.compile(r"^samovar_(?:in_flight|queue_items|queue_bytes)\{.*\} (\S+)$"
 class Stage:
     """A peer that serves CHECKED, with this tuning, while the block lasts."""
 
-    def __init__(self, peer: Peer, tuning: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, peer: base.Peer, tuning: Mapping[str, Any] | None = None) -> None:
         self.peer = peer
         self._tuning = tuning
         self._stack = ExitStack()
-        self.running: Running
+        self.running: base.Running
         self.exit_code: int | None = None
 
     def __enter__(self) -> Self:
@@ -104,7 +105,7 @@ class Stage:
     def _left_while_running(self) -> dict[str, int]:
         if not self.process.is_running():
             return {}
-        zombies = _settled(lambda: sum(_is_zombie(one) for one in tree(self.process)[1:]))
+        zombies = _settled(lambda: sum(_is_zombie(one) for one in base.tree(self.process)[1:]))
         _settled(self._grown)
         return {"zombies": zombies, **(self.held() - self._before)}
 
@@ -112,14 +113,21 @@ class Stage:
         return (self.held() - self._before).total()
 
     def new_in_shm(self) -> int:
-        """Names in /dev/shm that were not there before its start."""
-        return len(_names(SHM) - self._shm)
+        """Names in /dev/shm that were not there before its start, and that nobody else uses."""
+        new = _names(SHM) - self._shm
+        own = {one.pid for one in self.left()} if new else set()
+        return len(new - {name for one in psutil.process_iter() if new and one.pid not in own for name in _mapped(one)})
+
+    def terminate(self) -> None:
+        """SIGTERM, to the process to which the engine's own way to stop it sends one."""
+        java = [one for one in base.tree(self.process)[1:] if self.peer.name == "torchserve" and one.name() == "java"]
+        with suppress(psutil.NoSuchProcess):
+            (java[0] if java else self.process).send_signal(signal.SIGTERM)
 
     def stop(self, *, is_asked: bool = False) -> None:
         """SIGTERM, unless it had it; wait for the exit code, which stays None where it does not end in time."""
         if not is_asked:
-            with suppress(psutil.NoSuchProcess):
-                self.process.send_signal(signal.SIGTERM)
+            self.terminate()
         with suppress(psutil.TimeoutExpired):
             self.exit_code = self.process.wait(STOP_TIMEOUT_S)
 
@@ -179,6 +187,13 @@ def _link(path: Path) -> str:
 
 def _names(folder: Path) -> frozenset[str]:
     return frozenset(path.name for path in folder.iterdir()) if folder.exists() else frozenset()
+
+
+def _mapped(process: psutil.Process) -> set[str]:
+    """Names in /dev/shm whose memory it has."""
+    with suppress(OSError):
+        return set(MAPPED.findall(Path(f"/proc/{process.pid}/maps").read_text()))
+    return set()
 
 
 def _is_zombie(process: psutil.Process) -> bool:
