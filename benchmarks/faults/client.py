@@ -20,6 +20,7 @@ Departure = Literal["fin", "rst", "half"]
 REFUSALS, DEADLINES = frozenset({429, 503}), frozenset({408, 504})
 PATIENCE_S = 10.0
 """Without a full answer for so long a request is lost, unless it was sent with a deadline of its own."""
+WARM_UP_S = 1.0
 NEVER_LINGER = struct.pack("ii", 1, 0)  # SO_LINGER of no time: closing sends RST
 _ids = itertools.count(1000)  # 1 is the request that waits for the start
 
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport
         self.is_open = False
+        self.has_ended = asyncio.Event()
         self._data = bytearray()
         self._answer: asyncio.Future[tuple[int, Answer] | None] | None = None
 
@@ -102,6 +104,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self.is_open = False
+        self.has_ended.set()
         if self._answer and not self._answer.done():
             self._answer.set_result(None)
 
@@ -157,7 +160,7 @@ class Client:
     def __init__(self, peer: Peer, port: int, work: Work = CHECKED) -> None:
         self._peer, self._port, self._work = peer, port, work
         self._idle: list[Connection] = []
-        self._opened: set[Connection] = set()
+        self._opened: list[Connection] = []
 
     async def send(self, ask: Ask) -> Ask:
         """One request from its connection to its class."""
@@ -197,14 +200,15 @@ class Client:
                 group.create_task(self.send(one))
 
     async def saturate(self, clients: int, seconds: float, ask: Callable[[], Ask]) -> float:
-        """Right answers per second of so many clients, each of which sends when it has its answer."""
-        until, count = time.monotonic() + seconds, 0
+        """Right answers per second, after a second of warm-up, of so many clients that send when they have their answer."""
+        began = time.monotonic() + WARM_UP_S
+        until, count = began + seconds, 0
 
         async def repeat() -> None:
             nonlocal count
             while time.monotonic() < until:
                 one = await self.send(ask())
-                count += one.kind == "ok" and one.ended < until
+                count += one.kind == "ok" and began < one.ended < until
 
         await asyncio.gather(*(repeat() for _ in range(clients)))
         return count / seconds
@@ -213,9 +217,11 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        """Every connection has ended: what the engine holds afterwards is its own."""
         for connection in self._opened:
-            connection.close()
-        await asyncio.sleep(0)
+            connection.transport.abort()
+        for connection in self._opened:
+            await connection.has_ended.wait()
 
     async def _connect(self, patience_s: float) -> Connection:
         while self._idle:
@@ -225,14 +231,12 @@ class Client:
         loop = asyncio.get_running_loop()
         opening = loop.create_connection(Connection, "127.0.0.1", self._port)
         _, connection = await asyncio.wait_for(opening, patience_s)
-        self._opened.add(connection)
+        self._opened.append(connection)
         return connection
 
     def _keep(self, connection: Connection) -> None:
         if connection.is_open:
             self._idle.append(connection)
-        else:
-            self._opened.discard(connection)
 
     async def _leave(
         self, ask: Ask, connection: Connection, coming: "asyncio.Future[tuple[int, Answer] | None]"

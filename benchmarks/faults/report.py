@@ -60,7 +60,8 @@ def update(folder: Path) -> None:
 def parts(found: dict[str, Results]) -> dict[str, str]:
     """What stands between the marks of the page, by their names."""
     theirs = {f"faults-{row}": _section(found[row]) for row in THEIRS if row in found}
-    return {"faults": markdown(own_table(found)), "faults-machine": _machine(found), **theirs}
+    chart = {"faults-chart": "![What is lost when things break](../benchmarks/results/faults/faults.svg)"}
+    return {"faults": markdown(own_table(found)), "faults-machine": _machine(found), **chart, **theirs}
 
 
 def own_table(found: dict[str, Results]) -> list[list[str]]:

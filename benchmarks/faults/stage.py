@@ -53,6 +53,8 @@ class Stage:
         self._stack.callback(os.sched_setaffinity, 0, PROCESSORS)
         self.running = self._stack.enter_context(self.peer.serve(CHECKED, "json", folder / "engine", self._tuning))
         os.sched_setaffinity(0, PROCESSORS[:1])
+        # One connection, kept: a new one for each look would stand there or not by chance.
+        self._page = self._stack.enter_context(httpx.Client(base_url=self.running.url("json"), timeout=60))
         self.remember()
         return self
 
@@ -68,10 +70,6 @@ class Stage:
     def is_ours(self) -> bool:
         """Samovar tells more of itself."""
         return self.peer.name == OURS
-
-    def get(self, path: str) -> httpx.Response:
-        """From its HTTP door."""
-        return httpx.get(self.running.url("json") + path, timeout=60)
 
     def post(self, path: str) -> httpx.Response:
         """To its HTTP door, an empty object."""
@@ -145,7 +143,7 @@ class Stage:
         """What the engine's own process holds: descriptors by kind, threads, and what /metrics says is on its way."""
         if not self.is_ours:
             return Counter()
-        requests = sum(float(value) for value in HELD.findall(self.get("/metrics").text))
+        requests = sum(float(value) for value in HELD.findall(self._page.get("/metrics").text))
         links = (_link(path) for path in Path(f"/proc/{self.process.pid}/fd").iterdir())
         held = Counter(NUMBER.sub("", link) for link in links if link)
         held[SEGMENT] -= min(held[SEGMENT], KEPT_SEGMENTS * len(self.process.children()))

@@ -231,7 +231,7 @@ def test_the_page_has_what_the_results_say() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in report.RESULTS.glob("*.json")}
     page = report.PAGE.read_text()
     assert set(found) <= set(wanted.WANTED)
-    for name in ("faults", "faults-machine", *(f"faults-{row}" for row in report.THEIRS)):
+    for name in ("faults", "faults-chart", "faults-machine", *(f"faults-{row}" for row in report.THEIRS)):
         assert f"<!-- bench {name} -->\n" in page
     for name, text in report.parts(found).items() if found else ():
         assert f"<!-- bench {name} -->\n{text}\n<!-- end -->" in page, name
