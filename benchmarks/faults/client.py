@@ -186,11 +186,20 @@ class Client:
         self._keep(connection)
         return ask
 
-    async def load(self, rate: float, seconds: float, ask: Callable[[], Ask], into: list[Ask]) -> None:
-        """Requests at a steady rate for so long; ends when each has its class."""
+    async def load(
+        self,
+        rate: float,
+        seconds: float,
+        ask: Callable[[], Ask],
+        into: list[Ask],
+        is_over: asyncio.Event | None = None,
+    ) -> None:
+        """Requests at a steady rate for so long, or until it is over; ends when each has its class."""
         async with asyncio.TaskGroup() as group:
             began = time.monotonic()
-            for number in range(round(rate * seconds)):
+            for number in itertools.takewhile(lambda number: number < rate * seconds, itertools.count()):
+                if is_over and is_over.is_set():
+                    break
                 due = began + number / rate
                 if (wait := due - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
@@ -200,7 +209,7 @@ class Client:
                 group.create_task(self.send(one))
 
     async def saturate(self, clients: int, seconds: float, ask: Callable[[], Ask]) -> float:
-        """Right answers per second, after a second of warm-up, of so many clients that send when they have their answer."""
+        """Right answers per second of so many clients in a closed loop, after a second of warm-up."""
         began = time.monotonic() + WARM_UP_S
         until, count = began + seconds, 0
 

@@ -186,10 +186,11 @@ async def _crash_loop(stage: Stage, scale: Scale) -> Figures:
             await client.load(rate, scale.piece_s, sleeping, quiet)
             fault: list[Ask] = []
             began = time.monotonic()
-            giving_up = asyncio.create_task(asyncio.to_thread(_load, stage, "dying"))
-            while not giving_up.done():
-                await client.load(rate, 0.5, sleeping, fault)
-            refused += (await giving_up).status_code == 500
+            is_over = asyncio.Event()
+            load = asyncio.create_task(client.load(rate, math.inf, sleeping, fault, is_over))
+            refused += (await asyncio.to_thread(_load, stage, "dying")).status_code == 500
+            is_over.set()
+            await load
             took.append(time.monotonic() - began)
             pairs.append((quiet, fault))
     every = [ask for pair in pairs for part in pair for ask in part]
@@ -228,23 +229,25 @@ async def _swap(stage: Stage, folder: Path, scale: Scale) -> Figures:
             await client.load(rate, scale.piece_s / 2, sleeping, quiet)
             fault: list[Ask] = []
             is_over = asyncio.Event()
-            load = asyncio.create_task(_until(client, rate, is_over, fault))
+            load = asyncio.create_task(client.load(rate, math.inf, sleeping, fault, is_over))
             for _ in range(max(1, scale.swaps // scale.pairs)):
                 version += 1
                 is_broken = version % BROKEN_EVERY == 0
                 began = time.monotonic()
-                await asyncio.to_thread(write, folder / "checked" / str(version), _marked(version, is_broken=is_broken))
+                new, old = (folder / "checked" / str(number) for number in (version, current))
+                await asyncio.to_thread(write, new, _marked(version, is_broken=is_broken))
+                if not is_broken:
+                    shutil.rmtree(old)
                 answer = await asyncio.to_thread(_load, stage, "checked")
                 if (answer.status_code == 200) is is_broken:
                     raise SystemExit(f"the load of version {version} answered {answer.status_code}: {answer.text}")
                 if is_broken:
                     broken += 1
                     rolled_back += (await client.send(Ask())).mark == current
-                    shutil.rmtree(folder / "checked" / str(version))
+                    shutil.rmtree(new)
                 else:
                     spans[current] = (spans[current][0], time.monotonic())
                     spans[version] = (began, math.inf)
-                    shutil.rmtree(folder / "checked" / str(current))
                     current = version
             is_over.set()
             await load
@@ -265,11 +268,6 @@ def _fits(ask: Ask, spans: Mapping[int, tuple[float, float]]) -> bool:
     """Whether the version that answered was being loaded, current, or replaced while the request was under way."""
     first, last = spans.get(ask.mark, (math.inf, 0.0))
     return ask.sent <= last and ask.ended >= first
-
-
-async def _until(client: Client, rate: float, is_over: asyncio.Event, into: list[Ask]) -> None:
-    while not is_over.is_set():
-        await client.load(rate, 0.5, sleeping, into)
 
 
 def storm(peer: base.Peer, scale: Scale) -> Figures:
@@ -301,7 +299,7 @@ async def _storm(stage: Stage, names: list[str], scale: Scale) -> Figures:
 
     async with Client(stage.peer, stage.running.ports.http) as client:
         is_over = asyncio.Event()
-        load = asyncio.create_task(_until(client, 20.0, is_over, asks))
+        load = asyncio.create_task(client.load(20.0, math.inf, sleeping, asks, is_over))
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(scale.storm) as threads:
             await asyncio.gather(*(loop.run_in_executor(threads, one, number) for number in range(scale.storm)))
