@@ -92,7 +92,7 @@ bench: build $(if $(QUICK)$(SMOKE),,wheel) ## Measure beside other engines: QUIC
 		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 .PHONY: faults
-faults: build ## Harm engines under load and count what is lost: QUICK=1, SMOKE=1, ONLY=kill,overload, PEERS=triton,mosec, FRESH=1; see docs/reliability.md
+faults: build ## Harm engines under load and count what is lost: QUICK=1, ONLY=kill,drain, PEERS=triton, FRESH=1; see docs/reliability.md
 	$(PY) -m benchmarks.faults.run $(if $(QUICK),--quick) $(if $(SMOKE),--smoke) $(if $(FRESH),--fresh) \
 		$(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 

@@ -78,8 +78,9 @@ async def _kill(stage: Stage, scale: Scale) -> Figures:
                 group.create_task(_killer(scale.piece_s, quiet, fault, killed))
             pairs.append((quiet, fault))
     every = [ask for pair in pairs for part in pair for ask in part]
-    runs = stage.runs()
-    settle(every, runs)
+    settle(every, stage.runs())
+    if not killed:
+        raise SystemExit(f"{stage.peer.name} answered nothing: there was nobody to kill")
     seen = [_seen_s(moment, every) for moment in killed]
     if stage.is_ours:
         told = stage.deaths()

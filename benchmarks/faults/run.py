@@ -19,9 +19,23 @@ from benchmarks.peers.base import Peer
 from benchmarks.run import LOCAL, measure_all
 from benchmarks.workloads import STARTS, peer
 
-FULL = Scale("full", 5, 6.0, 20.0, 20, 1500, 15, 30, 16, 10, 200)
-QUICK = Scale("quick", 2, 4.0, 6.0, 4, 500, 5, 10, 8, 4, 20)
-SMOKE = Scale("smoke", 1, 2.0, 2.0, 1, 200, 2, 10, 4, 2, 4)
+FULL = Scale(
+    "full",
+    pairs=5,
+    piece_s=6,
+    overload_s=20,
+    drains=20,
+    vanishing=1500,
+    poisons=15,
+    swaps=30,
+    storm=16,
+    trees=10,
+    cycles=200,
+)
+QUICK = replace(FULL, name="quick", pairs=2, piece_s=4, overload_s=6, drains=4, vanishing=500, poisons=5)
+QUICK = replace(QUICK, swaps=10, storm=8, trees=4, cycles=20)
+SMOKE = replace(QUICK, name="smoke", pairs=1, piece_s=2, overload_s=2, drains=1, vanishing=200, poisons=2)
+SMOKE = replace(SMOKE, storm=4, trees=2, cycles=4)
 PEERS = (OURS, "triton", "torchserve", "mosec", "ray_serve")
 QUICK_PEERS = (OURS, "mosec")
 
@@ -127,7 +141,7 @@ ROWS: tuple[Row, ...] = (
         "drain",
         "SIGTERM under load",
         rows.drain,
-        lambda scale: 4.0 * scale.drains,
+        lambda scale: 1.5 * scale.drains,
         rows.drain,
         lambda scale: scale.drains,
     ),
@@ -141,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     Row("vanish", "three clients of ten vanish", rows.vanish, lambda scale: 4 + scale.vanishing / 120, rows.vanish),
     Row(
         "tree",
-        "SIGKILL of everything; 200 loads and unloads",
+        "SIGKILL of everything; loads and unloads",
         own_rows.tree,
         lambda scale: 4.0 * scale.trees + 0.5 * scale.cycles,
     ),
