@@ -24,14 +24,14 @@ PANELS = (
     ("kill", "failed_per_kill", "requests that fail when\na worker is killed"),
     ("stall", "replaced_pct", "stalled workers replaced\nwithin 8 s, %"),
     ("overload", "goodput_pct", "goodput under five times\nthe load, %"),
-    ("drain", "lost", "accepted requests lost\nin stops, all together"),
+    ("drain", "lost_per_drain", "accepted requests lost\nwhen an engine is stopped"),
     ("vanish", "run_pct", "waiting requests of gone\nclients that ran, %"),
 )
 THEIRS = {
     "kill": ("requests", "kills", "error", "refused", "late", "lost", "wrong", "failed_per_kill", "detected_ms"),
     "stall": ("stalls", "in_time_pct", "overshoot_ms", "replaced_pct", "replaced_s", "lost"),
     "overload": ("requests", "goodput_pct", "refused", "refusal_p99_ms", "retry_after_pct", "error", "lost", "rss_mib"),
-    "drain": ("drains", "requests", "error", "lost", "exit_not_0", "exit_s"),
+    "drain": ("drains", "requests", "error", "lost", "lost_per_drain", "exit_not_0", "exit_s"),
     "vanish": ("requests", "queued", "run_pct", "half_closed_run_pct", "error", "late", "lost"),
 }
 """What is told of every engine, before `leaked`."""

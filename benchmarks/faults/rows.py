@@ -221,7 +221,7 @@ def drain(peer: Peer, scale: Scale) -> Figures:
             found.append({**figures, "leaked": stage.leaked()})
     most = ("exit_s", "ready_false_ms")
     totals = {name: (max if name in most else sum)(one[name] for one in found) for name in found[0]}
-    return {"drains": len(found), **totals, "rate": rate}
+    return {"drains": len(found), **totals, "lost_per_drain": totals["lost"] / len(found), "rate": rate}
 
 
 async def _drain(stage: Stage, rate: float) -> tuple[float, Figures]:

@@ -71,6 +71,7 @@ WANTED: Mapping[str, tuple[Wanted, ...]] = {
     ),
     "drain": (
         *NONE,
+        Wanted("lost_per_drain", "accepted requests lost per stop"),
         Wanted("error", "accepted requests answered with an error", most=0),
         Wanted("ready_false_ms", "not ready after, ms, worst", most=100),
         Wanted("exit_not_0", "exit codes other than 0", most=0),
@@ -117,5 +118,9 @@ CANNOT: Mapping[tuple[str, str], str] = {
     ("overload", "torchserve"): "the bound is `job_queue_size`; refusals are 503 without Retry-After",
     ("overload", "mosec"): "the bound is `--capacity`, running requests included; refusals carry no Retry-After",
     ("overload", "ray_serve"): "the bound is `max_queued_requests`, besides five that each replica holds",
+    (
+        "drain",
+        "triton",
+    ): "it has 2 s for it here and 30 by default, which open connections make it spend; exit code 1 then",
 }
 """How a peer's means differ from what the row asks for."""
