@@ -167,7 +167,7 @@ def crash_loop(peer: base.Peer, scale: Scale) -> Figures:
     """A model that dies in its load is loaded until it is given up, beside one at 80 %."""
     del peer
     with repository(program(max_batch_size=1, instances=2)) as (folder, stage):
-        dying = program().replace(
+        dying = program(max_batch_size=1).replace(
             "    def predict", '    def load(self) -> None:\n        __import__("os")._exit(3)\n\n    def predict'
         )
         write(folder / "dying" / "1", dying)
@@ -336,12 +336,11 @@ def _cycles(scale: Scale) -> Figures:
     """Loads and unloads of one model: over the second half the slope of the engine's memory, and what it holds."""
     with repository(program(max_batch_size=1)) as (folder, stage):
         write(folder / "cycled" / "1", program())
+        _cycle(stage)
+        stage.remember()
         sizes, middle = [], stage.resting()
         for cycle in range(scale.cycles):
-            for act in (_load, _unload):
-                answer = act(stage, "cycled")
-                if answer.status_code != 200:
-                    raise SystemExit(f"{act.__name__} answered {answer.status_code}: {answer.text}")
+            _cycle(stage)
             sizes.append(stage.process.memory_info().rss / 1024)
             if cycle == scale.cycles // 2:
                 middle = stage.resting()
@@ -354,6 +353,13 @@ def _cycles(scale: Scale) -> Figures:
             "grown": grown.total(),
             "leaked": stage.leaked(),
         }
+
+
+def _cycle(stage: Stage) -> None:
+    for act in (_load, _unload):
+        answer = act(stage, "cycled")
+        if answer.status_code != 200:
+            raise SystemExit(f"{act.__name__} answered {answer.status_code}: {answer.text}")
 
 
 def _load(stage: Stage, model: str) -> httpx.Response:
