@@ -227,6 +227,15 @@ def test_a_figure_beyond_its_bound_is_told_as_such() -> None:
     assert table["p99 by p99 without kills"] == ["2.00 (1.50-2.50)", "<= 3", "yes"]
 
 
+def test_the_chart_has_every_engine_and_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
+    found = {row: {"figures": {OURS: {name: 1.0}, "triton": {name: 2.0}}} for row, name, _ in report.PANELS}
+    for name in ("a.svg", "b.svg"):
+        report.draw(found, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    for row, name, _ in report.PANELS:
+        assert name in {*(each.figure for each in wanted.WANTED[row]), *report.THEIRS[row]}
+
+
 def test_the_page_has_what_the_results_say() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in report.RESULTS.glob("*.json")}
     page = report.PAGE.read_text()
