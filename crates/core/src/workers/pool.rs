@@ -22,7 +22,7 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     spares: VecDeque<Worker>,
-    /// Every worker that was started and may still run, whoever has it.
+    /// Every worker that runs, whoever has it.
     all: Vec<Worker>,
     /// Spares that are being started.
     starting: usize,
@@ -118,13 +118,23 @@ impl Pool {
             let spawned = pool.spawner.spawn().await;
             let mut state = pool.state.lock();
             state.spawning -= 1;
-            state.all.retain(|worker| !worker.has_exited());
-            state.all.extend(spawned.as_ref().ok().cloned());
+            if let Ok(worker) = &spawned {
+                state.all.push(worker.clone());
+                tokio::spawn(Arc::clone(&pool).forget_at_end(worker.clone()));
+            }
             drop(state);
             pool.started.notify_waiters();
             spawned
         });
         spawning.await.map_err(io::Error::other)?
+    }
+
+    /// A worker that has ended still holds descriptors of its channel.
+    async fn forget_at_end(self: Arc<Self>, worker: Worker) {
+        worker.exited().await;
+        let mut state = self.state.lock();
+        state.all.retain(|worker| !worker.has_exited());
+        state.spares.retain(|worker| !worker.has_exited());
     }
 
     async fn add_spare(self: Arc<Self>) {
