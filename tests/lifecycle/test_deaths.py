@@ -82,7 +82,15 @@ def test_the_header_decides_whether_a_request_may_run_twice(
 
 @pytest.mark.parametrize(
     ("transport", "how", "cause"),
-    [("shm", 1, "exit"), ("shm", 2, "signal"), ("shm", 3, "signal"), ("inline", 2, "signal")],
+    [
+        ("shm", 1, "exit"),
+        ("shm", 2, "signal"),
+        ("shm", 3, "signal"),
+        ("shm", 5, "exit"),
+        ("shm", 6, "signal"),
+        ("inline", 2, "signal"),
+        ("inline", 5, "exit"),
+    ],
 )
 def test_a_death_by_input_is_that_requests_fault_and_the_model_serves_on(serve: Serve, how: int, cause: str) -> None:
     served = serve("dying.py")
