@@ -170,7 +170,7 @@ impl Crew {
     async fn load_and_serve(&self, keeping: &mut Keeping, berth: &Berth, turn: Option<Turn>) -> Option<Duration> {
         let Keeping { index, stop, back_off, has_served, is_untried, .. } = keeping;
         let index = *index;
-        let loaded = self.load(index, *is_untried, berth, stop).await;
+        let loaded = self.load(index, !*has_served, berth, stop).await;
         drop(turn);
         match loaded {
             Ok(seconds) => {
