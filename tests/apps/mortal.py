@@ -90,7 +90,7 @@ class MortalShared:
         return run(key, seconds)
 
 
-@samovar.model(request_timeout_s=0.5, max_request_timeout_s=0.5)
+@samovar.model(max_request_timeout_s=0.5)
 class MortalBrief:
     """No request may take longer, whatever it says."""
 

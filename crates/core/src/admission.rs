@@ -108,7 +108,7 @@ pub fn admit_http(spec: &Arc<VersionSpec>, request: HttpRequest) -> Admitted {
 #[must_use]
 pub fn timeout(spec: &VersionSpec, wanted: Option<Nanos>) -> Nanos {
     let limit = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).map_or(NEVER, nanos);
-    let Some(wanted) = wanted else { return limit(spec.options.request_timeout_s) };
+    let wanted = wanted.unwrap_or_else(|| limit(spec.options.request_timeout_s));
     spec.options.max_request_timeout_s.map_or(wanted, |most| wanted.min(limit(most)))
 }
 

@@ -288,7 +288,7 @@ pub struct ModelOptions {
     pub load_timeout_s: f64,
     /// Time limit of a request that names none.
     pub request_timeout_s: f64,
-    /// Longest time limit that a request may name; none: any.
+    /// Longest time limit of a request; none: any.
     #[serde(deserialize_with = "Option::deserialize")]
     pub max_request_timeout_s: Option<f64>,
     /// How long a call may run on for nobody; none: as long as it likes.

@@ -56,13 +56,6 @@ class Configuration:
                 f'("{options.worker}")',
                 f'the limit is that of a process: leave it out, or write worker = "{OWN_WORKER}"',
             )
-        most = options.max_request_timeout_s
-        if most is not None and options.request_timeout_s > most:
-            raise ConfigError(
-                f'"{name}" has request_timeout_s = {options.request_timeout_s:g}, which requests have that name no '
-                f"time, above max_request_timeout_s = {most:g}",
-                "lower request_timeout_s, or raise max_request_timeout_s",
-            )
         if not batch_axis and (options.max_batch_size or 1) > 1:
             raise ConfigError(
                 f'model "{name}" has max_batch_size = {options.max_batch_size} but no batch axis',

@@ -186,7 +186,7 @@ class ModelConfig:
     load_timeout_s: float = _seconds("longest time of a load and its warm-up", 120.0)
     request_timeout_s: float = _seconds("time limit of a request that names none", 30.0)
     max_request_timeout_s: float | None = _option(
-        "longest time limit that a request may name; one that names more has this",
+        "longest time limit of a request, whatever it names or leaves out",
         None,
         shown="no limit",
         minimum=0,

@@ -165,17 +165,6 @@ def test_a_limit_of_memory_wants_a_worker_of_its_own() -> None:
             Configuration(server).model_options("m", {**limited, **declared}, batch_axis=True)
 
 
-def test_the_time_of_a_request_that_names_none_is_within_the_longest_one() -> None:
-    configuration = Configuration(ServerConfig())
-    fitting = {"request_timeout_s": 5, "max_request_timeout_s": 5.0}
-    assert configuration.model_options("m", fitting, batch_axis=True)["max_request_timeout_s"] == 5.0
-    with pytest.raises(
-        ConfigError,
-        match=r'^"m" has request_timeout_s = 30, .* above max_request_timeout_s = 10; lower request_timeout_s',
-    ):
-        configuration.model_options("m", {"max_request_timeout_s": 10.0}, batch_axis=True)
-
-
 def test_a_worker_is_the_models_own_unless_somebody_names_another() -> None:
     def worker(default: str, said: str | None, obstacle: str | None = None) -> tuple[str, int]:
         configuration = Configuration(ServerConfig(default_worker=default))
