@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shlex
 import socket
 import stat
@@ -211,9 +212,11 @@ def connect(path: Path) -> Wire:
 
 
 def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end(tmp_path: Path) -> None:
-    held = tmp_path / "held.py"
-    held.write_text((APPS / "slow.py").read_text() + "\nimport time\ntime.sleep(0.5)\n")
-    words = [sys.executable, "-m", "samovar", "serve", str(held), str(APPS / "loadfail.py"), "--http-port", "0"]
+    released, held, failing = (tmp_path / name for name in ("released", "held.py", "loadfail.py"))
+    wait = f"\nimport pathlib, time\nwhile not pathlib.Path({str(released)!r}).exists():\n    time.sleep(0.01)\n"
+    held.write_text((APPS / "slow.py").read_text() + wait)
+    failing.write_text((APPS / "loadfail.py").read_text() + wait)
+    words = [sys.executable, "-m", "samovar", "serve", str(held), str(failing), "--http-port", "0"]
     words += ["--grpc-port", "0", "--ready-file", str(tmp_path / "ready.json")]
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
@@ -224,6 +227,8 @@ def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end(tmp_path: Path) -> 
             text = ""
             while "try:" not in text:
                 text += os.read(ours, 65_536).decode()
+                if re.search(r"\r\x1b\[Kloading 0/2  held \d+ s, loadfail \d+ s", text):
+                    released.touch()
             process.terminate()
             with contextlib.suppress(OSError):  # EIO: its last descriptor is closed
                 while os.read(ours, 65_536):
@@ -232,8 +237,7 @@ def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end(tmp_path: Path) -> 
         finally:
             process.kill()
             os.close(ours)
-    progress, _, introduction = text.rpartition("\r\x1b[K")
-    assert "\r\x1b[Kloading 0/2  held 0 s, loadfail 0 s" in progress
+    _, _, introduction = text.rpartition("\r\x1b[K")
     assert introduction.startswith("samovar serves 1 of 2 models at http://127.0.0.1:")
     assert "  \x1b[32m✓\x1b[0m \x1b[1mslow\x1b[0m (version 1) ready in " in introduction
     assert "  \x1b[31m✗\x1b[0m \x1b[1mloadfail\x1b[0m (version 1) failed: " in introduction
