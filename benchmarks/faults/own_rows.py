@@ -205,6 +205,36 @@ async def _crash_loop(stage: Stage, scale: Scale) -> Figures:
     }
 
 
+def loading(peer: base.Peer, scale: Scale) -> Figures:
+    """A model is loaded and unloaded all the time, beside one at 80 %."""
+    del peer
+    with repository(program(max_batch_size=1, instances=2)) as (folder, stage):
+        write(folder / "cycled" / "1", program())
+        _cycle(stage)
+        stage.remember()
+        figures = asyncio.run(_loading(stage, scale))
+        return {**figures, "leaked": stage.leaked()}
+
+
+async def _loading(stage: Stage, scale: Scale) -> Figures:
+    pairs: list[Pair] = []
+    loads = 0
+    async with Client(stage.peer, stage.running.ports.http) as client:
+        rate = SHARE * await client.saturate(8, 2.0, sleeping)
+        for _ in range(scale.pairs):
+            quiet: list[Ask] = []
+            await client.load(rate, scale.piece_s, sleeping, quiet)
+            fault: list[Ask] = []
+            load = asyncio.create_task(client.load(rate, scale.piece_s, sleeping, fault))
+            while not load.done():
+                await asyncio.to_thread(_cycle, stage)
+                loads += 1
+            await load
+            pairs.append((quiet, fault))
+    every = [ask for pair in pairs for part in pair for ask in part]
+    return {**classes(every), "loads": loads, **p99_ratio(pairs), "rate": rate}
+
+
 def swap(peer: base.Peer, scale: Scale) -> Figures:
     """A new version takes over, again and again, under load; one of ten is broken."""
     del peer

@@ -145,6 +145,7 @@ ROWS: tuple[Row, ...] = (
         rows.drain,
         lambda scale: scale.drains,
     ),
+    Row("loading", "a neighbour that is loaded and unloaded all the time", own_rows.loading, _pieces),
     Row(
         "swap",
         "new versions, one of ten broken",

@@ -77,6 +77,11 @@ WANTED: Mapping[str, tuple[Wanted, ...]] = {
         Wanted("exit_not_0", "exit codes other than 0", most=0),
         Wanted("exit_s", "ended after, s, worst", most=1.1),
     ),
+    "loading": (
+        *NONE,
+        OTHERS,
+        Wanted("p99_ratio", "p99 by p99 without loads", most=1.1),
+    ),
     "swap": (
         *NONE,
         OTHERS,
