@@ -30,11 +30,15 @@ def p99_ms(asks: Iterable[Ask], kind: str = "ok") -> float:
 def p99_ratio(pairs: Sequence[tuple[Sequence[Ask], Sequence[Ask]]]) -> dict[str, float]:
     """p99 under the fault by p99 without, of pairs measured in turn: the geometric mean, and its 95 % interval.
 
-    The interval is Student's, of the logarithms. One pair has none.
+    The interval is Student's, of the logarithms. One pair has none. There is no ratio where a piece has no right answer.
     """
-    logs = [math.log(p99_ms(fault) / p99_ms(quiet)) for quiet, fault in pairs]
+    found = {"pairs": float(len(pairs))}
+    both = [(p99_ms(quiet), p99_ms(fault)) for quiet, fault in pairs]
+    if not all(math.isfinite(one) for pair in both for one in pair):
+        return found
+    logs = [math.log(fault / quiet) for quiet, fault in both]
     mean = statistics.fmean(logs)
-    found = {"pairs": float(len(pairs)), "p99_ratio": math.exp(mean)}
+    found["p99_ratio"] = math.exp(mean)
     if len(logs) > 1:
         half = T_95[len(logs) - 1] * statistics.stdev(logs) / math.sqrt(len(logs))
         found |= {"p99_ratio_low": math.exp(mean - half), "p99_ratio_high": math.exp(mean + half)}

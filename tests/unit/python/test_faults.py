@@ -165,6 +165,7 @@ def test_a_ratio_is_that_of_pairs_and_has_an_interval() -> None:
     assert found["p99_ratio_low"] < 2
     assert found["p99_ratio_high"] > 8
     assert "p99_ratio_low" not in figures.p99_ratio([(piece(0.1), piece(0.2))])
+    assert figures.p99_ratio([([], piece(0.2))]) == {"pairs": 1}, "nobody was answered"
 
 
 def test_an_answer_of_a_version_that_had_gone_is_mixed() -> None:
