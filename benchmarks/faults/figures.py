@@ -30,7 +30,7 @@ def p99_ms(asks: Iterable[Ask], kind: str = "ok") -> float:
 def p99_ratio(pairs: Sequence[tuple[Sequence[Ask], Sequence[Ask]]]) -> dict[str, float]:
     """p99 under the fault by p99 without, of pairs measured in turn: the geometric mean, and its 95 % interval.
 
-    The interval is Student's, of the logarithms. One pair has none. There is no ratio where a piece has no right answer.
+    The interval is Student's, of the logarithms. One pair has none. No ratio is where a piece has no right answer.
     """
     found = {"pairs": float(len(pairs))}
     both = [(p99_ms(quiet), p99_ms(fault)) for quiet, fault in pairs]
