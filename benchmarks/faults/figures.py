@@ -21,6 +21,11 @@ def classes(asks: Sequence[Ask]) -> dict[str, float]:
     return {"requests": len(asks), **{kind: count(asks, kind) for kind in FAILURES}}
 
 
+def asks_of(pairs: Iterable[tuple[Sequence[Ask], Sequence[Ask]]]) -> list[Ask]:
+    """Those of every piece."""
+    return [ask for pair in pairs for part in pair for ask in part]
+
+
 def p99_ms(asks: Iterable[Ask], kind: str = "ok") -> float:
     """Of those in this class, from when they were due; infinite where there is none."""
     took = sorted(ask.took_s for ask in asks if ask.kind == kind)

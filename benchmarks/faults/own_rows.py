@@ -8,7 +8,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 from benchmarks.faults.client import Ask, Client
-from benchmarks.faults.figures import classes, count, p99_ratio, percent, settle
+from benchmarks.faults.figures import asks_of, classes, count, p99_ratio, percent, settle
 from benchmarks.faults.rows import SHARE, Figures, Pair, Scale, Stalled, sleeping, stall_once, stalled_figures
 from benchmarks.faults.stage import Stage
 from benchmarks.peers import base, checked_plain
@@ -66,21 +66,16 @@ def stall(peer: base.Peer, scale: Scale) -> Figures:
 
 
 async def _stall(stage: Stage, scale: Scale) -> Figures:
-    pairs: list[Pair] = []
     found: list[Stalled] = []
     port = stage.running.ports.http
     async with Client(stage.peer, port) as client, Client(stage.peer, port, VICTIM) as victim:
+
+        async def stall_next() -> None:
+            found.append(await stall_once(victim, is_stopped=len(found) % 2 == 0))
+
         rate = SHARE * await client.saturate(8, 2.0, sleeping)
-        for _ in range(scale.pairs):
-            quiet: list[Ask] = []
-            await client.load(rate, scale.piece_s, sleeping, quiet)
-            fault: list[Ask] = []
-            load = asyncio.create_task(client.load(rate, scale.piece_s, sleeping, fault))
-            while not load.done():
-                found.append(await stall_once(victim, is_stopped=len(found) % 2 == 0))
-            await load
-            pairs.append((quiet, fault))
-    beside = [ask for pair in pairs for part in pair for ask in part]
+        pairs = [await _pair(client, rate, scale.piece_s, stall_next) for _ in range(scale.pairs)]
+    beside = asks_of(pairs)
     figures = stalled_figures(found)
     return {
         **figures,
@@ -91,6 +86,18 @@ async def _stall(stage: Stage, scale: Scale) -> Figures:
         **p99_ratio(pairs),
         "rate": rate,
     }
+
+
+async def _pair(client: Client, rate: float, seconds: float, harm: Callable[[], Awaitable[None]]) -> Pair:
+    """A piece of load without harm, and one in which it is done over and over."""
+    quiet: list[Ask] = []
+    await client.load(rate, seconds, sleeping, quiet)
+    fault: list[Ask] = []
+    load = asyncio.create_task(client.load(rate, seconds, sleeping, fault))
+    while not load.done():
+        await harm()
+    await load
+    return quiet, fault
 
 
 def poison(peer: base.Peer, scale: Scale) -> Figures:
@@ -193,7 +200,7 @@ async def _crash_loop(stage: Stage, scale: Scale) -> Figures:
             await load
             took.append(time.monotonic() - began)
             pairs.append((quiet, fault))
-    every = [ask for pair in pairs for part in pair for ask in part]
+    every = asks_of(pairs)
     return {
         **classes(every),
         "loads": len(took),
@@ -217,22 +224,17 @@ def loading(peer: base.Peer, scale: Scale) -> Figures:
 
 
 async def _loading(stage: Stage, scale: Scale) -> Figures:
-    pairs: list[Pair] = []
     loads = 0
+
+    async def cycle() -> None:
+        nonlocal loads
+        await asyncio.to_thread(_cycle, stage)
+        loads += 1
+
     async with Client(stage.peer, stage.running.ports.http) as client:
         rate = SHARE * await client.saturate(8, 2.0, sleeping)
-        for _ in range(scale.pairs):
-            quiet: list[Ask] = []
-            await client.load(rate, scale.piece_s, sleeping, quiet)
-            fault: list[Ask] = []
-            load = asyncio.create_task(client.load(rate, scale.piece_s, sleeping, fault))
-            while not load.done():
-                await asyncio.to_thread(_cycle, stage)
-                loads += 1
-            await load
-            pairs.append((quiet, fault))
-    every = [ask for pair in pairs for part in pair for ask in part]
-    return {**classes(every), "loads": loads, **p99_ratio(pairs), "rate": rate}
+        pairs = [await _pair(client, rate, scale.piece_s, cycle) for _ in range(scale.pairs)]
+    return {**classes(asks_of(pairs)), "loads": loads, **p99_ratio(pairs), "rate": rate}
 
 
 def swap(peer: base.Peer, scale: Scale) -> Figures:
@@ -282,7 +284,7 @@ async def _swap(stage: Stage, folder: Path, scale: Scale) -> Figures:
             is_over.set()
             await load
             pairs.append((quiet, fault))
-    every = [ask for pair in pairs for part in pair for ask in part]
+    every = asks_of(pairs)
     return {
         **classes(every),
         "swaps": version - 1,

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 from benchmarks.faults.client import Ask, Client, Departure
-from benchmarks.faults.figures import classes, count, p99_ms, p99_ratio, percent, settle
+from benchmarks.faults.figures import asks_of, classes, count, p99_ms, p99_ratio, percent, settle
 from benchmarks.faults.stage import Stage
 from benchmarks.peers.base import Peer
 from benchmarks.peers.checked_plain import FAIR, SPIN
@@ -77,7 +77,7 @@ async def _kill(stage: Stage, scale: Scale) -> Figures:
                 group.create_task(client.load(rate, scale.piece_s, sleeping, fault))
                 group.create_task(_killer(scale.piece_s, quiet, fault, killed))
             pairs.append((quiet, fault))
-    every = [ask for pair in pairs for part in pair for ask in part]
+    every = asks_of(pairs)
     settle(every, stage.runs())
     if not killed:
         raise SystemExit(f"{stage.peer.name} answered nothing: there was nobody to kill")
