@@ -234,13 +234,14 @@ fn join_output<'a>(mut pieces: impl Iterator<Item = &'a Tensor>) -> Result<Tenso
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bytes::Bytes;
 
     use super::*;
     use crate::tensor::Datatype;
 
-    fn accepted() -> Accepted {
+    /// A request that holds nothing.
+    pub(crate) fn accepted() -> Accepted {
         Accepted {
             id: "r".into(),
             spec: Arc::new(VersionSpec::undescribed("m".into(), "1".into())),

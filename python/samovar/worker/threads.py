@@ -11,9 +11,8 @@ from typing import Any
 
 __all__ = ["limit_threads"]
 
-_VARIABLE = (
-    "OMP_NUM_THREADS"  # what OpenBLAS, MKL and torch read too when they are loaded, behind variables of their own
-)
+# What OpenBLAS, MKL and torch read too when they are loaded, behind variables of their own.
+_VARIABLE = "OMP_NUM_THREADS"
 _LIBRARY = re.compile(r"\S*/lib[\w.-]*(?:openblas|mkl_rt|gomp|iomp5|omp)[\w.-]*\.so\S*")
 _SETTERS = (
     "scipy_openblas_set_num_threads64_",  # in the wheels of numpy and scipy

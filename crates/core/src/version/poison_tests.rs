@@ -1,30 +1,15 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::*;
 use crate::channel::proto::{Header, HttpRequest};
-use crate::config::VersionSpec;
 use crate::pending::HttpCall;
+use crate::pending::tests::accepted;
 use crate::tensor::{Datatype, Tensor};
 
 fn request(data: &[u8]) -> Accepted {
     let tensor =
         Tensor { datatype: Datatype::Uint8, shape: vec![data.len() as u64], data: Bytes::copy_from_slice(data) };
-    Accepted {
-        id: "r".into(),
-        spec: Arc::new(VersionSpec::undescribed("m".into(), "1".into())),
-        origin: None,
-        method: String::new(),
-        http: None,
-        inputs: vec![tensor],
-        rows: 1,
-        parameters: Vec::new(),
-        outputs: Vec::new(),
-        trace: None,
-        deadline: 9,
-        timeout: 9,
-    }
+    Accepted { inputs: vec![tensor], rows: 1, ..accepted() }
 }
 
 fn http(path: &str, headers: &[(&str, &str)]) -> Accepted {
