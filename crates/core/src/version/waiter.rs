@@ -13,8 +13,9 @@ use crate::pending::Part;
 use crate::scheduler::Expired;
 use crate::workers::spawn::{HANG, HARD_KILL};
 
-/// How long a call may run for nobody before its worker is asked whether it lives, and how long that may take: a second
-/// is long for a machine under load, and short for those who wait for the instance.
+/// How long a call may run for nobody before its worker is asked whether it lives, and again after every answer.
+const BEFORE_ASKING: Duration = Duration::from_millis(500);
+/// How long the answer may take: long for a machine under load, and short for those who wait for the instance.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How much longer where others wait for answers of the same worker: what holds it up may be the call of one of them.
 const LONGEST_SILENCE: Duration = Duration::from_secs(9);
@@ -132,7 +133,7 @@ impl Version {
     /// Ask the worker of a call that nobody waits for whether it lives, until the call ends; true once it does not.
     async fn hangs(&self, instance: usize, call: u64, link: &Link) -> bool {
         loop {
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(BEFORE_ASKING).await;
             {
                 let core = self.core.lock();
                 if !core.scheduler.holds(instance, call) {
@@ -159,7 +160,7 @@ impl Version {
 
     /// A call ran out of time that a worker with nothing else to do had not begun: end that one if it does not answer.
     async fn end_if_deaf(self: Arc<Self>, instance: usize, link: Arc<Link>) {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(BEFORE_ASKING).await;
         let is_deaf = self.is_idle_at(instance, &link)
             && tokio::time::timeout(PATIENCE, link.ask(HEARTBEAT, "{}".into())).await.is_err();
         if is_deaf && self.is_idle_at(instance, &link) {
