@@ -1,6 +1,8 @@
 """What workers are started with and may take: environment, threads, and their priority while they load."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import models
 from owner import admin
 from samovar.config import machine
-from serving import Serve, Served
+from serving import APPS, Serve, Served
 from watching import eventually, load
 
 # Its answer is what the libraries of this process would use: OpenBLAS of numpy, and OpenMP by its variable.
@@ -125,12 +128,36 @@ def test_a_load_beside_others_has_low_priority_until_it_takes_calls(
     gate.touch()
     served.wait_ready()
     gate.unlink()
+    others = {
+        int(instance["pid"]) for found in admin(served).get("/admin/state")["models"] for instance in found["instances"]
+    }
     loading = background.submit(load, served, "gated")
     second = eventually(lambda: [pid for pid in loaders() if pid != first], "another load")[0]
     assert nice(second) == {min(normal + 10, 19)}
     assert nice(first) == {normal}
+    (spare,) = eventually(lambda: set(served.workers()) - {first, second, *others}, "the spare")
+    assert nice(spare) == {min(normal + 10, 19)}, "nobody waits for a spare"
     gate.touch()
     assert loading.result().status == 200
-    (version,) = [found for found in admin(served).get("/admin/state")["models"] if found["name"] == "gated"]
-    assert [instance["pid"] for instance in version["instances"]] == [second]
+
+    def pids() -> list[int]:
+        (version,) = [found for found in admin(served).get("/admin/state")["models"] if found["name"] == "gated"]
+        return [instance["pid"] for instance in version["instances"]]
+
+    assert pids() == [second]
     assert nice(second) == {normal}
+    os.kill(second, signal.SIGKILL)
+    eventually(lambda: pids() == [spare], "the spare takes over")
+    assert nice(spare) == {normal}
+
+
+def test_a_load_has_the_spare_import_what_it_would_need(serve: Serve, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    (repository / "echo").mkdir(parents=True)
+    shutil.copy(APPS / "sum.py", repository / "echo" / "model.py")
+    served = serve(str(repository), options=["--control", "explicit", "--spare-workers", "1"])
+    held = {int(one["pid"]) for found in admin(served).get("/admin/state")["models"] for one in found["instances"]}
+    (spare,) = eventually(lambda: set(served.workers()) - held, "the spare")
+    models.scale(repository / "double" / "1" / "model.onnx")
+    assert load(served, "double").status == 200
+    eventually(lambda: "onnxruntime" in Path(f"/proc/{spare}/maps").read_text(), "the spare has imported it")

@@ -178,7 +178,8 @@ impl Engine {
         let worker = match describer.filter(|worker| !worker.has_exited()) {
             Some(worker) => worker,
             None => {
-                self.pool.take().await.map_err(|error| failed(format!("a worker could not be started: {error}")))?
+                let taken = self.pool.take(!self.pool.is_filling()).await;
+                taken.map_err(|error| failed(format!("a worker could not be started: {error}")))?
             }
         };
         let told = match tokio::time::timeout(PROBE_LIMIT, worker.link.ask("describe", request)).await {

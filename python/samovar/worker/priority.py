@@ -14,31 +14,24 @@ _ROUNDS = 100  # a program that starts threads faster than they are found is not
 
 
 class Priority:
-    """Lower and normal again, for every thread of this process and of those that it has started.
+    """Low or that of the engine, for every thread of this process and of those that it has started.
 
-    It stays normal where it could not be raised again (setpriority(2): CAP_SYS_NICE, or a sufficient RLIMIT_NICE).
+    It is not lowered where it could not be raised again (setpriority(2): CAP_SYS_NICE, or a sufficient RLIMIT_NICE).
     """
 
     def __init__(self) -> None:
-        self._normal: int | None = None  # what to return to, if it is lowered
+        self._normal = os.getpriority(os.PRIO_PROCESS, os.getppid())
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        self._is_low = own > self._normal  # the engine started it so
+        self._low = own if self._is_low else min(self._normal + _LOWER_BY, _LOWEST)
 
-    def lower(self) -> None:
-        """Lower it, unless that has been done; threads started from now on inherit it."""
-        normal = os.getpriority(os.PRIO_PROCESS, 0)
-        if self._normal is not None or normal >= _LOWEST or not _can_raise_again():
+    def set(self, *, is_low: bool) -> None:
+        """Lower or raise it, unless that has been done; threads started from now on inherit it."""
+        if is_low == self._is_low or self._low == self._normal or (is_low and not _can_raise_again()):
             return
-        self._normal = normal
-        _move(normal, _lowered(normal))
-
-    def restore(self) -> None:
-        """Return to what it was."""
-        normal, self._normal = self._normal, None
-        if normal is not None:
-            _move(_lowered(normal), normal)
-
-
-def _lowered(normal: int) -> int:
-    return min(normal + _LOWER_BY, _LOWEST)
+        self._is_low = is_low
+        before, after = (self._normal, self._low) if is_low else (self._low, self._normal)
+        _move(before, after)
 
 
 def _can_raise_again() -> bool:

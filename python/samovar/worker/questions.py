@@ -89,8 +89,7 @@ class Questions:
                 import_module(name)
 
     def _describe(self, body: dict[str, Any]) -> dict[str, Any]:
-        if body.get("in_background"):
-            self._priority.lower()  # until what it has become takes calls
+        self._priority.set(is_low=bool(body.get("in_background")))  # if low, until it takes calls
         question = Question.from_json(body)
         with apart(question.path) if body.get("is_passing") else nullcontext():
             return {"models": runtime_for(question.path).inspect(question)}
@@ -99,9 +98,8 @@ class Questions:
         """Load an instance; the answer says whether it is to be asked to `warm` before it takes calls."""
         number = spec["instance"]
         limit_threads(spec["options"]["threads"])
+        self._priority.set(is_low=number == _ONLY and bool(spec.get("in_background")))
         if number == _ONLY:
-            if spec.get("in_background"):
-                self._priority.lower()
             limit_memory(spec["options"]["max_memory_bytes"])
             rest = self._load_instance(spec)
             return self._loaded(number) if rest is None else self._loaded_after(number, rest)
@@ -117,7 +115,7 @@ class Questions:
     def _loaded(self, number: int) -> dict[str, Any]:
         if number in self._warm_ups:
             return {"warms": True}
-        self._priority.restore()
+        self._priority.set(is_low=False)
         return {}
 
     async def _loaded_after(self, number: int, rest: Awaitable[None]) -> dict[str, Any]:
@@ -141,7 +139,7 @@ class Questions:
         return self._warmed(note)
 
     def _warmed(self, note: Any) -> dict[str, Any]:
-        self._priority.restore()
+        self._priority.set(is_low=False)
         return {} if note is None else {"note": note}
 
     async def _warmed_after(self, note: Awaitable[str | None]) -> dict[str, Any]:
@@ -186,6 +184,7 @@ class Questions:
             if not body["is_final"]:
                 gc.collect()
             return None
+        self._priority.set(is_low=True)  # nobody waits for who ends, and the end of an interpreter takes 35 ms
         lifespan, self._lifespan = self._lifespan, None
         return self._close_instances() if lifespan is None else self._unload_service(lifespan)
 

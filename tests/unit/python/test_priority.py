@@ -13,8 +13,8 @@ import pytest
 from samovar.worker import priority
 from samovar.worker.priority import Priority
 
-NORMAL = os.getpriority(os.PRIO_PROCESS, 0)
-LOW = min(NORMAL + 10, 19)
+ENGINE = os.getpriority(os.PRIO_PROCESS, os.getppid())
+LOW = min(ENGINE + 10, 19)
 
 
 def nice(process: int) -> set[int]:
@@ -44,35 +44,49 @@ def thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("raisable", "thread")
-def test_all_threads_and_children_are_lowered_and_restored() -> None:
-    low = Priority()
-    low.lower()
-    low.lower()  # what is lowered stays as it is
+def test_all_threads_and_children_are_lowered_and_raised() -> None:
+    own = Priority()
+    own.set(is_low=True)
+    own.set(is_low=True)  # what is lowered stays as it is
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     end = threading.Event()
     inheriting = threading.Thread(target=end.wait)
     inheriting.start()
     try:
         assert nice(os.getpid()) == nice(child.pid) == {LOW}
-        low.restore()
-        assert nice(os.getpid()) == nice(child.pid) == {NORMAL}
+        own.set(is_low=False)
+        assert nice(os.getpid()) == nice(child.pid) == {ENGINE}
     finally:
-        low.restore()
+        own.set(is_low=False)
         end.set()
         inheriting.join()
         child.communicate(b"\n")
 
 
 @pytest.mark.usefixtures("raisable")
+def test_what_the_engine_started_low_is_raised_by_the_first_thing_that_is_urgent() -> None:
+    program = (
+        "import os\n"
+        "from samovar.worker.priority import Priority\n"
+        "own = Priority()\n"
+        "for is_low in (True, False, False, True):\n"
+        "    own.set(is_low=is_low); print(os.getpriority(os.PRIO_PROCESS, 0))\n"
+    )
+    started = ["nice", "-n", "7", sys.executable, "-c", program]
+    ran = subprocess.run(started, capture_output=True, text=True, timeout=60, check=True)
+    normal = os.getpriority(os.PRIO_PROCESS, 0)
+    assert [int(line) for line in ran.stdout.split()] == [normal + 7, normal, normal, normal + 7]
+
+
 def test_what_was_not_lowered_is_not_touched() -> None:
-    Priority().restore()
-    assert nice(os.getpid()) == {NORMAL}
+    Priority().set(is_low=False)
+    assert nice(os.getpid()) == {ENGINE}
 
 
 def test_what_could_not_be_raised_again_is_not_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(priority, "_can_raise_again", lambda: False)
-    Priority().lower()
-    assert nice(os.getpid()) == {NORMAL}
+    Priority().set(is_low=True)
+    assert nice(os.getpid()) == {ENGINE}
 
 
 def test_the_kernel_is_asked_whether_it_can_be_raised_again() -> None:
@@ -82,8 +96,8 @@ def test_the_kernel_is_asked_whether_it_can_be_raised_again() -> None:
         "from samovar.worker.priority import Priority, _can_raise_again\n"
         "resource.setrlimit(resource.RLIMIT_NICE, (0, 0))\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
-        "low = Priority(); low.lower()\n"
+        "Priority().set(is_low=True)\n"
         "print(_can_raise_again(), os.getpriority(os.PRIO_PROCESS, 0))\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert ran.stdout.split() == ["False", str(NORMAL)], ran.stderr
+    assert ran.stdout.split() == ["False", str(os.getpriority(os.PRIO_PROCESS, 0))], ran.stderr

@@ -132,7 +132,7 @@ impl Crew {
         };
         let berth = match keeping.first.take() {
             Some(worker) => Ok(Berth::own(worker)),
-            None => self.workers.take(group, keeping.index).await,
+            None => self.workers.take(group, keeping.index, !self.is_in_background(keeping.is_untried)).await,
         };
         match berth {
             Ok(berth) => self.load_and_serve(keeping, current.insert(berth), turn).await,
@@ -235,6 +235,11 @@ impl Crew {
         }
     }
 
+    /// Requests wait for who comes back after a death; for who comes first beside others none do.
+    fn is_in_background(&self, is_first: bool) -> bool {
+        is_first && self.workers.pool().is_filling()
+    }
+
     /// Load the model into a worker and warm it up; the seconds it took.
     async fn load(
         &self,
@@ -256,8 +261,7 @@ impl Crew {
         worker.link.attach(*number, sink, version.signature().clone());
         let mut body = serde_json::to_value(&*version.spec).unwrap_or_default();
         body["instance"] = (*number).into();
-        // Requests wait for who comes back after a death; for who comes first none do.
-        body["in_background"] = (is_first && self.workers.pool().is_filling()).into();
+        body["in_background"] = self.is_in_background(is_first).into();
         self.enter(State::Loading, &format!("instance {index} is being loaded"), None);
         let limit = Duration::try_from_secs_f64(version.spec.options.load_timeout_s).unwrap_or(FOR_EVER);
         let until = Deadline::now() + limit.min(FOR_EVER);

@@ -40,15 +40,20 @@ impl Pool {
         Arc::new(Self { spawner, size, state: Mutex::default(), started: Notify::new() })
     }
 
-    /// A started worker: a spare, or a fresh one.
-    pub async fn take(self: &Arc<Self>) -> io::Result<Worker> {
+    /// A started worker: where it is urgent a spare if there is one, and otherwise a fresh one with a low priority,
+    /// since the start of another spare would compete with what the first is to do. It is the worker that raises its
+    /// priority, once it is asked for something urgent.
+    pub async fn take(self: &Arc<Self>, is_urgent: bool) -> io::Result<Worker> {
+        if !is_urgent {
+            return self.spawn(false).await;
+        }
         loop {
             let spare = self.state.lock().spares.pop_front();
             self.top_up();
             match spare {
                 Some(worker) if worker.has_exited() => {}
                 Some(worker) => return Ok(worker),
-                None => return self.spawn().await,
+                None => return self.spawn(true).await,
             }
         }
     }
@@ -86,12 +91,18 @@ impl Pool {
         }
     }
 
-    /// Let spares import a module too.
+    /// Let spares import these modules too.
     pub fn import(&self, modules: &[String]) {
         let mut state = self.state.lock();
+        let known = state.imports.len();
         for module in modules {
             if !state.imports.contains(module) {
                 state.imports.push(module.clone());
+            }
+        }
+        if state.imports.len() > known {
+            for worker in state.spares.clone() {
+                tokio::spawn(prepare(worker, state.imports.clone()));
             }
         }
     }
@@ -111,11 +122,11 @@ impl Pool {
     }
 
     /// Start a worker, in a task of its own: whoever wants it may go away meanwhile, the process does not.
-    async fn spawn(self: &Arc<Self>) -> io::Result<Worker> {
+    async fn spawn(self: &Arc<Self>, is_urgent: bool) -> io::Result<Worker> {
         self.state.lock().spawning += 1;
         let pool = Arc::clone(self);
         let spawning = tokio::spawn(async move {
-            let spawned = pool.spawner.spawn().await;
+            let spawned = pool.spawner.spawn(is_urgent).await;
             let mut state = pool.state.lock();
             state.spawning -= 1;
             if let Ok(worker) = &spawned {
@@ -138,7 +149,7 @@ impl Pool {
     }
 
     async fn add_spare(self: Arc<Self>) {
-        let spawned = self.spawn().await;
+        let spawned = self.spawn(false).await;
         let worker = {
             let mut state = self.state.lock();
             state.starting -= 1;
@@ -152,8 +163,13 @@ impl Pool {
             }
         };
         let imports = self.state.lock().imports.clone();
-        let _ = worker.link.ask("prepare", serde_json::json!({ "imports": imports }).to_string()).await;
+        prepare(worker, imports).await;
         // A spare that dies in reserve is replaced at the next take; looping here would turn a broken interpreter into
         // a storm of starts.
     }
+}
+
+/// Have a spare import what may be needed; what is missing is the load's to complain about.
+async fn prepare(worker: Worker, imports: Vec<String>) {
+    let _ = worker.link.ask("prepare", serde_json::json!({ "imports": imports }).to_string()).await;
 }

@@ -77,14 +77,14 @@ impl Workers {
     }
 
     /// A worker for instance `index` of a version: one of its own, or that of `group`.
-    pub async fn take(&self, group: Option<&str>, index: usize) -> io::Result<Berth> {
-        let Some(group) = group else { return self.pool.take().await.map(Berth::own) };
+    pub async fn take(&self, group: Option<&str>, index: usize, is_urgent: bool) -> io::Result<Berth> {
+        let Some(group) = group else { return self.pool.take(is_urgent).await.map(Berth::own) };
         let shared = {
             let mut shared = self.shared.lock();
             let place = shared.entry((group.to_owned(), index));
             Arc::clone(place.or_insert_with(|| SharedWorker::new(group, index, Arc::clone(&self.pool))))
         };
-        let (worker, scrape) = shared.enter().await?;
+        let (worker, scrape) = shared.enter(is_urgent).await?;
         let number = shared.next_number.fetch_add(1, Ordering::Relaxed);
         Ok(Berth { worker, number, shared: Some((shared, scrape)) })
     }
@@ -157,7 +157,7 @@ impl SharedWorker {
         Arc::new(Self { name, pool, next_number: AtomicU32::new(OWN + 1), present: tokio::sync::Mutex::default() })
     }
 
-    async fn enter(&self) -> io::Result<(Worker, Arc<Scrape>)> {
+    async fn enter(&self, is_urgent: bool) -> io::Result<(Worker, Arc<Scrape>)> {
         let mut present = self.present.lock().await;
         if let Some((worker, _)) = present.worker.take_if(|(worker, _)| worker.has_exited()) {
             let members = std::mem::take(&mut present.members);
@@ -172,7 +172,7 @@ impl SharedWorker {
         let found = match &present.worker {
             Some(found) => found.clone(),
             None => {
-                let worker = self.pool.take().await?;
+                let worker = self.pool.take(is_urgent).await?;
                 worker.link.share();
                 worker.output.share(&self.name);
                 tracing::info!(worker = &*self.name, pid = worker.pid, "a shared worker starts");

@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, getpriority_process, pidfd_open, setpriority_process};
 use tokio::sync::{oneshot, watch};
 
 use super::output::{Output, Stream};
@@ -78,7 +78,15 @@ fn kill_group(pid: u32) {
     }
 }
 
-type Order = oneshot::Sender<io::Result<Started>>;
+/// How much greater the nice value of a worker is that nobody waits for, as of one that loads beside others.
+const LOWER_BY: i32 = 10;
+const LOWEST: i32 = 19;
+
+#[derive(Debug)]
+struct Order {
+    is_urgent: bool,
+    reply: oneshot::Sender<io::Result<Started>>,
+}
 
 /// A child process with its end of the socket.
 #[derive(Debug)]
@@ -102,22 +110,26 @@ impl Spawner {
         let (orders, inbox) = mpsc::channel::<Order>();
         let counted = Arc::clone(&metrics);
         std::thread::Builder::new().name("samovar-spawn".into()).spawn(move || {
-            for order in inbox {
-                let started = contain(|| start(&command)).unwrap_or_else(|panic| {
+            let low = low_priority();
+            for Order { is_urgent, reply } in inbox {
+                let low = low.filter(|_| !is_urgent);
+                let started = contain(|| start(&command, low)).unwrap_or_else(|panic| {
                     counted.panicked(&panic, "a worker was not started");
                     Err(io::Error::other("the engine failed; its log tells why"))
                 });
                 // A receiver that is gone leaves a child without a socket, which ends by itself.
-                let _ = order.send(started);
+                let _ = reply.send(started);
             }
         })?;
         Ok(Self { orders, transport, metrics })
     }
 
-    /// Start a worker. It has not said anything yet.
-    pub async fn spawn(&self) -> io::Result<Worker> {
-        let (order, started) = oneshot::channel();
-        self.orders.send(order).map_err(|_| io::Error::other("the thread that starts workers is gone"))?;
+    /// Start a worker, with a low priority unless somebody waits for it. It has not said anything yet.
+    pub async fn spawn(&self, is_urgent: bool) -> io::Result<Worker> {
+        let (reply, started) = oneshot::channel();
+        self.orders
+            .send(Order { is_urgent, reply })
+            .map_err(|_| io::Error::other("the thread that starts workers is gone"))?;
         let mut started = started.await.map_err(io::Error::other)??;
         let pid = started.child.id();
         let output = Arc::new(Output::default());
@@ -184,19 +196,36 @@ fn is_engines_own(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"SAMOVAR_") || MANAGER.iter().any(|manager| name == *manager)
 }
 
-fn start(command: &[String]) -> io::Result<Started> {
+/// The nice values of this thread and of a worker that nobody waits for; none where it could not be raised again: what
+/// the kernel allows depends on more than can be read (setpriority(2)), so a thread of its own tries.
+fn low_priority() -> Option<(i32, i32)> {
+    let normal = getpriority_process(None).ok()?;
+    let low = (normal + LOWER_BY).min(LOWEST);
+    let attempt =
+        std::thread::spawn(move || [low, normal].into_iter().all(|nice| setpriority_process(None, nice).is_ok()));
+    attempt.join().is_ok_and(|is_allowed| is_allowed).then_some((normal, low))
+}
+
+/// Start a process, which inherits the nice value of this thread: `low` is that of now, and what it shall be meanwhile.
+fn start(command: &[String], low: Option<(i32, i32)>) -> io::Result<Started> {
     let [program, arguments @ ..] = command else { return Err(io::ErrorKind::InvalidInput.into()) };
     let (engine, worker) = UnixStream::pair()?;
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_engines_own(name)) {
         command.env_remove(name);
     }
-    let child = command
+    command
         .args(arguments)
         .stdin(Stdio::from(OwnedFd::from(worker)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
-    Ok(Started { child, socket: engine })
+        .process_group(0);
+    if let Some((_, low)) = low {
+        setpriority_process(None, low)?;
+    }
+    let child = command.spawn();
+    if let Some((normal, _)) = low {
+        setpriority_process(None, normal)?;
+    }
+    Ok(Started { child: child?, socket: engine })
 }
