@@ -29,6 +29,8 @@ POISON_EVERY, POISON_SLEEP_S, POISON_RATE = 500, 0.005, 400.0
 HUNGRY_EVERY, MEMORY_BYTES = 50, 2 << 30
 BROKEN_EVERY = 10
 STORM_MODELS, STORM_TIMES = 8, 3
+LONGER = 3
+"""Times the pieces of other rows, where what is wanted is within 10 %: a p99 of 18 s is that of 14 requests."""
 
 
 def program(**options: object) -> str:
@@ -233,7 +235,7 @@ async def _loading(stage: Stage, scale: Scale) -> Figures:
 
     async with Client(stage.peer, stage.running.ports.http) as client:
         rate = SHARE * await client.saturate(8, 2.0, sleeping)
-        pairs = [await _pair(client, rate, scale.piece_s, cycle) for _ in range(scale.pairs)]
+        pairs = [await _pair(client, rate, LONGER * scale.piece_s, cycle) for _ in range(scale.pairs)]
     return {**classes(asks_of(pairs)), "loads": loads, **p99_ratio(pairs), "rate": rate}
 
 
