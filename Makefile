@@ -9,6 +9,12 @@ VENV := .venv
 COMPAT_VENV := .venv-compat
 SCHEMA_VENV := .venv-schema
 TORCH_VENV := .venv-torch
+CLASSIC_VENV := .venv-classic
+TF_VENV := .venv-tf
+# Frameworks by environment: workers of different ones run side by side, and none is as large as all together.
+EXTRAS_classic := catboost jax keras lightgbm mlflow openvino sklearn treelite xgboost
+EXTRAS_tf := paddle tensorflow
+EXTRAS_torch := diffusers easyocr fastai lightning sentence-transformers torch transformers
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 
@@ -21,6 +27,7 @@ CARGO_FUZZ := $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_FOUND := $(CACHE)/fuzz
 FUZZ_SECONDS := 30
+ENVIRONMENTS := classic tf torch
 FUZZ_SEED := 0
 
 SCHEMA_EXAMPLES := 50
@@ -73,7 +80,9 @@ lock: setup ## Resolve pyproject.toml into constraints/*.txt anew
 	lock pyproject.toml --group dev --output-file constraints/dev.txt; \
 	lock --group compat --output-file constraints/compat.txt; \
 	lock --group schema --output-file constraints/schema.txt; \
-	lock pyproject.toml --extra torch --group torch --output-file constraints/torch.txt
+	lock pyproject.toml $(EXTRAS_torch:%=--extra %) --group torch --output-file constraints/torch.txt; \
+	lock pyproject.toml $(EXTRAS_classic:%=--extra %) --group formats --output-file constraints/classic.txt; \
+	lock pyproject.toml $(EXTRAS_tf:%=--extra %) --group formats --output-file constraints/tf.txt
 
 ##@ see
 
@@ -105,6 +114,7 @@ bench-guard: setup ## Count the instructions of the hot paths beside benchmarks/
 .PHONY: docs
 docs: build ## Write docs/reference, check links and file names in the documents, build the Rust reference
 	$(PY) -m scripts.reference
+	$(PY) -m scripts.formats write
 	$(PY) -m scripts.check_docs
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps --document-private-items
 	echo "open $$CARGO_TARGET_DIR/doc/samovar_core/index.html"
@@ -120,7 +130,7 @@ test-rust: ## Run the tests of the Rust crates
 
 .PHONY: test-python
 test-python: build ## Run the Python tests against real engines
-	$(PYTEST) --ignore tests/browser --ignore tests/compat --ignore tests/pytorch --ignore tests/schema $(ARGS)
+	$(PYTEST) --ignore tests/browser --ignore tests/compat --ignore tests/formats --ignore tests/pytorch --ignore tests/schema $(ARGS)
 
 .PHONY: test-unit
 test-unit: build ## Run the tests that start no process
@@ -159,8 +169,24 @@ $(TORCH_VENV)/.ready: $(VENV)/.ready constraints/torch.txt
 	test -x $(TORCH_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(TORCH_VENV)
 	$(UV_INSTALL) --python $(TORCH_VENV)/bin/python --constraint constraints/torch.txt \
 		$(if $(TORCH_INDEX),--index $(TORCH_INDEX) --index-strategy unsafe-best-match) \
-		--requirement pyproject.toml --extra torch --group torch
+		--requirement pyproject.toml $(EXTRAS_torch:%=--extra %) --group torch
 	echo $(CURDIR)/python > $$($(TORCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth
+	touch $@
+
+.PHONY: test-formats
+test-formats: build $(CLASSIC_VENV)/.ready $(TF_VENV)/.ready $(TORCH_VENV)/.ready ## Serve every model format, by its framework, in three environments (ENVIRONMENTS=classic)
+	rm -f build/formats/*.json
+	failed=; for name in $(ENVIRONMENTS); do \
+		.venv-$$name/bin/python -m pytest tests/formats/$$name $(ARGS) || failed="$$failed $$name"; \
+	done; $(PY) -m scripts.formats results build/formats; test -z "$$failed"
+
+$(CLASSIC_VENV)/.ready: constraints/classic.txt
+$(TF_VENV)/.ready: constraints/tf.txt
+$(CLASSIC_VENV)/.ready $(TF_VENV)/.ready: .venv-%/.ready: $(VENV)/.ready
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv --without-pip .venv-$*
+	$(UV_INSTALL) --python .venv-$*/bin/python --constraint constraints/$*.txt \
+		--requirement pyproject.toml $(EXTRAS_$*:%=--extra %) --group formats
+	echo $(CURDIR)/python > $$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth
 	touch $@
 
 .PHONY: test-wheel
@@ -197,6 +223,7 @@ lint-python: build ## ruff, mypy, import contracts, stubtest, documents
 	PYTHONPATH=python $(BIN)/lint-imports --no-cache
 	$(PY) -m mypy.stubtest samovar._core --allowlist scripts/stubtest-allowlist.txt
 	$(PY) -m scripts.reference --check
+	$(PY) -m scripts.formats check
 	$(PY) -m scripts.check_docs
 
 .PHONY: fmt
@@ -214,6 +241,6 @@ packages: ## Install the Debian packages of the wider suites (wrk, h2load, nginx
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (the Rust cache stays: see CARGO_TARGET_DIR)
-	rm -rf $(VENV) $(COMPAT_VENV) $(SCHEMA_VENV) $(TORCH_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPAT_VENV) $(SCHEMA_VENV) $(TORCH_VENV) $(CLASSIC_VENV) $(TF_VENV) build dist target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f python/samovar/_core*.so
 	find python tests benchmarks examples scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -38,6 +38,7 @@ def serve(tmp_path: Path, transport: str) -> Iterator[Serve]:
         environment: dict[str, str] | None = None,
         ready: bool = True,
         sockets: Sequence[HasNumber] = (),
+        timeout_s: float = 30.0,
     ) -> Served:
         folder = tmp_path / f"engine{len(started)}"
         folder.mkdir()
@@ -50,6 +51,7 @@ def serve(tmp_path: Path, transport: str) -> Iterator[Serve]:
                 environment=environment or {},
                 transport=transport,
                 sockets=sockets,
+                ready_timeout_s=timeout_s,
             )
         )
         started.append(served)

@@ -204,6 +204,7 @@ class Serve(Protocol):
         environment: dict[str, str] = ...,
         ready: bool = ...,
         sockets: Sequence[HasNumber] = ...,
+        timeout_s: float = ...,
     ) -> Served: ...
 
 

@@ -3,6 +3,7 @@
 SamovarError
 ├── ConfigError     a setting: its name is unknown or its value does not fit
 ├── TargetError     a file or class that cannot be served as it stands
+│   └── UnsafeFormatError   a file that can run code when it is loaded, and is not trusted
 ├── LoadError       user code raised while a model was loaded or unloaded
 ├── InputError      what a caller gives cannot be sent
 ├── InvalidInputError   what a client sent is none that the model takes: for `predict` to raise
@@ -28,6 +29,7 @@ __all__ = [
     "StepError",
     "TargetError",
     "UnreachableError",
+    "UnsafeFormatError",
 ]
 
 _PACKAGE = str(Path(__file__).parent)
@@ -56,6 +58,10 @@ class ConfigError(SamovarError):
 
 class TargetError(SamovarError):
     """A file or class cannot be served as it stands."""
+
+
+class UnsafeFormatError(TargetError):
+    """A file can run code when it is loaded, and nobody has said that it is trusted."""
 
 
 class LoadError(SamovarError):

@@ -64,7 +64,7 @@ def test_an_archive_says_names_alone(tmp_path: Path, suffix: str) -> None:
             "name": "double",
             "version": "1",
             "runtime": "torchscript",
-            "source": {"path": str(path), "uses": {}},
+            "source": {"path": str(path), "uses": {}, "read_from": "its code: names alone"},
             "inputs": [{"name": "x", "datatype": None, "dims": None}],
             "outputs": [{"name": "output", "datatype": None, "dims": None}],
             "batch_axis": False,

@@ -63,6 +63,8 @@ def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("runtime", version["runtime"]),
         ("source", place),
+        *([("trusted", "its file may run code when it is loaded")] if source.get("trusted") else []),
+        *([("read from", source["read_from"])] if source.get("read_from") else []),
         *([("uses", uses_text(source))] if source.get("uses") else []),
         *batches,
         ("instances", ", ".join(processes) or "none alive"),

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 _URL = "http://127.0.0.1:8000"
+_SHOWN_LABELS = 10
 
 
 def inspect(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="a file, file.py:Class, or a repository's folder")],
+    trust: Annotated[bool, typer.Option("--trust", help="let a file run code when it is loaded")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe the models and services of a file or folder, and how to call them."""
     from samovar.cli.output import print_json
 
-    answers = list(_answers(target))
+    answers = list(_answers(target, trust=trust))
     if as_json:
         print_json([{"path": str(path), **answer} for path, answer in answers])
     else:
@@ -37,7 +39,7 @@ def inspect(
         raise TargetError("\n".join(_fault(path, cause, alone=len(answers) == 1) for path, cause in faults))
 
 
-def _answers(target: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _answers(target: str, *, trust: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Each file of the target, and what it has."""
     import os
 
@@ -49,7 +51,7 @@ def _answers(target: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     from samovar.repository.sources import all_sources
     from samovar.repository.targets import parse_target
 
-    configuration = configure({}, os.environ)
+    configuration = configure({"trust": ["*"]} if trust else {}, os.environ)
     parsed = parse_target(target)
     sources = all_sources([parsed])
     if not sources:
@@ -72,7 +74,8 @@ def _print(models: list[dict[str, Any]], target: str) -> None:
     for number, model in enumerate(models):
         title = text(model["name"], "bold").append(f" version {model['version']}", "not bold")
         title.append(f"  {', '.join(_facts(model))}", "not bold")
-        show(*([""] if number else []), title, _addresses(model) if is_service(model) else signature(model), "")
+        table = _addresses(model) if is_service(model) else signature(model)
+        show(*([""] if number else []), title, table, *map(text, _origin(model["source"])), "")
         version = model["version"] if names.count(model["name"]) > 1 else None
         for line in _calls(model, target, version):
             print(line)  # never folded: to be copied
@@ -84,7 +87,21 @@ def _facts(model: dict[str, Any]) -> list[str]:
     kind = [] if is_service(model) else [batching(model["options"], model["batch_axis"])]
     kind += ["streams"] if model["streams"] else []
     used = uses_text(model["source"])
-    return [model["runtime"], *kind, *([f"uses {used}"] if used else [])]
+    trusted = ["trusted"] if model["source"].get("trusted") else []
+    return [model["runtime"], *kind, *([f"uses {used}"] if used else []), *trusted]
+
+
+def _origin(source: Mapping[str, Any]) -> list[str]:
+    """Where the signature was read from, and what stands in outputs by their places."""
+    lines = [f"read from {source['read_from']}"] if source.get("read_from") else []
+    lines += [f"{source['note']}"] if source.get("note") else []
+    if source.get("columns"):
+        lines.append(f"columns   {', '.join(source['columns'])}")
+    for output, labels in source.get("labels", {}).items():
+        shown = ", ".join(map(str, labels[:_SHOWN_LABELS]))
+        more = f", ... ({len(labels)})" if len(labels) > _SHOWN_LABELS else ""
+        lines.append(f"labels    {output}: {shown}{more}")
+    return lines
 
 
 def _addresses(model: dict[str, Any]) -> "RenderableType":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.errors import describe_failure
-from samovar.runtimes import Question, runtime_for
+from samovar.runtimes import Question, describe
 
 __all__ = ["ask"]
 
@@ -45,7 +45,7 @@ def ask(question: Question) -> dict[str, Any]:
 def answer(question: Question) -> dict[str, Any]:
     """The answer to a question, in this process."""
     try:
-        return {"models": runtime_for(question.path).inspect(question), "cause": None}
+        return {"models": describe(question), "cause": None}
     except BaseException as error:  # noqa: BLE001 - whatever user code raises is an answer
         return {"models": [], "cause": describe_failure(error)}
 

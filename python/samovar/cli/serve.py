@@ -19,7 +19,7 @@ __all__ = ["serve"]
 
 _GROUPS = {
     "Addresses": ("host", "http_port", "grpc_port", "admin_socket", "allowed_hosts", "allowed_origins"),
-    "Models": ("control", "strict_readiness", "default_worker", "max_loads", "spare_workers", "transport"),
+    "Models": ("trust", "control", "strict_readiness", "default_worker", "max_loads", "spare_workers", "transport"),
     "Limits": (
         *("max_body_bytes", "max_bodies_bytes", "max_requests", "max_connections"),
         *("header_timeout_s", "keep_alive_s", "engine_threads"),

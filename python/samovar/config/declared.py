@@ -21,7 +21,8 @@ __all__ = [
 BATCH = "batch"
 MAX_RANK = 16
 _TENSOR_LISTS = ("inputs", "outputs")
-MODEL_KEYS = (*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis")
+MODEL_KEYS = (*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis", "runtime", "runtime_options", "trust")
+_SINGLE = ("inputs", "outputs", "batch_axis", "runtime", "trust")
 _TENSOR_KEYS = ("name", "datatype", "shape")
 _EXAMPLE = '{ name = "x", datatype = "FP32", shape = ["batch", 3] }'
 
@@ -53,11 +54,19 @@ class Declared:
     inputs: tuple[DeclaredTensor, ...] | None = None
     outputs: tuple[DeclaredTensor, ...] | None = None
     batch_axis: bool | None = None
+    runtime: str | None = None
+    """Of which format the file is, or by what it is to be run."""
+    runtime_options: dict[str, Any] = field(default_factory=dict)
+    """What that runtime alone knows."""
+    trust: bool | None = None
+    """May the file run code when it is loaded."""
 
     def over(self, lower: "Declared") -> "Declared":
         """Both; where both say something, this one."""
-        said = {key: value for key in ("inputs", "outputs", "batch_axis") if (value := getattr(self, key)) is not None}
-        return replace(lower, options={**lower.options, **self.options}, **said)
+        said = {key: value for key in _SINGLE if (value := getattr(self, key)) is not None}
+        options = {**lower.options, **self.options}
+        runtime_options = {**lower.runtime_options, **self.runtime_options}
+        return replace(lower, options=options, runtime_options=runtime_options, **said)
 
     def to_json(self) -> dict[str, Any]:
         """The table that `read_declared` reads."""
@@ -66,7 +75,11 @@ class Declared:
             tensors = getattr(self, key)
             if tensors is not None:
                 table[key] = [tensor.to_json() for tensor in tensors]
-        return table if self.batch_axis is None else {**table, "batch_axis": self.batch_axis}
+        if self.runtime_options:
+            table["runtime_options"] = self.runtime_options
+        return table | {
+            key: value for key in ("batch_axis", "runtime", "trust") if (value := getattr(self, key)) is not None
+        }
 
 
 def read_declared(table: Mapping[str, Any], where: str) -> Declared:
@@ -78,10 +91,22 @@ def read_declared(table: Mapping[str, Any], where: str) -> Declared:
         if key not in MODEL_KEYS:
             raise ConfigError(f'unknown setting "{key}" {where}', close_match(key, MODEL_KEYS))
     options = check_options({key: value for key, value in table.items() if key in MODEL_OPTIONS}, MODEL_OPTIONS, where)
-    batch_axis = table.get("batch_axis")
-    if not isinstance(batch_axis, bool | None):
-        raise ConfigError(f'setting "batch_axis" {where} is {batch_axis!r}', "it wants true or false")
-    return Declared(options, _tensors(table, "inputs", where), _tensors(table, "outputs", where), batch_axis)
+    tensors = {key: _tensors(table, key, where) for key in _TENSOR_LISTS}
+    return Declared(
+        options,
+        **tensors,
+        batch_axis=_typed(table, "batch_axis", bool, "true or false", where),
+        runtime=_typed(table, "runtime", str, "the name of one", where),
+        runtime_options=_typed(table, "runtime_options", dict, "a table", where) or {},
+        trust=_typed(table, "trust", bool, "true or false", where),
+    )
+
+
+def _typed(table: Mapping[str, Any], key: str, kind: type, wanted: str, where: str) -> Any:
+    value = table.get(key)
+    if value is not None and type(value) is not kind:
+        raise ConfigError(f'setting "{key}" {where} is {value!r}', f"it wants {wanted}")
+    return value
 
 
 def check_service_options(where: str, declared: Declared) -> None:

@@ -97,6 +97,7 @@ class ServerConfig:
     keep_alive_s: float = _seconds("longest silence between two requests of a connection", 60.0)
     allowed_origins: tuple[str, ...] = _option("origin, besides Host, whose browser pages may call", ())
     allowed_hosts: tuple[str, ...] = _option("name, besides the loopback ones, that Host may have on loopback", ())
+    trust: tuple[str, ...] = _option("model whose file may run code when it is loaded; * is every model", ())
     max_loads: int = _option(
         "loads at once; others wait for their turn",
         factory=lambda: max(machine.cpus(), 2),
@@ -136,7 +137,7 @@ class ServerConfig:
     def to_engine(self) -> dict[str, Any]:
         """The settings as `crates/core/src/config.rs` (EngineConfig) reads them, every "auto" decided."""
         settings = asdict(self)
-        del settings["ready_file"], settings["default_worker"]
+        del settings["ready_file"], settings["default_worker"], settings["trust"]
         settings["admin_socket"] = self._admin_path()
         settings["admin_optional"] = self.admin_socket == "auto"
         if self.log_format == "auto":

@@ -111,6 +111,8 @@ class Deployment:
         except (SamovarError, ValueError) as error:
             self.declare_failed(load, key, origin, describe_failure(error))
             return None
+        if model["source"].get("trusted"):
+            self._report.remark(f"{title(model)} is trusted: its file may run code when it is loaded")
         self._origins.enter(key, origin, model)
         load.loading[serial] = (key, source)
         return spec

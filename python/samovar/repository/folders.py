@@ -1,5 +1,7 @@
 """How a repository is laid out: `<model>/<version>/model.*`, or `<model>/model.*` for a model with one version.
 
+Of formats that are folders, `<model>/<version>` or `<model>` may be the model itself.
+
 Folders whose name begins with "." or "_" are none of ours. Names come from listings and are never joined to a path.
 """
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samovar.errors import TargetError
-from samovar.runtimes import runtime_for
+from samovar.runtimes import is_model_folder, runtime_for
 from samovar.types import check_name
 
 __all__ = [
@@ -61,6 +63,8 @@ def models(repository: Path) -> list[Path]:
 def versions(model: Path) -> list[VersionFolder]:
     """The versions of a model folder, by name; a folder that cannot be served is one version with a fault."""
     try:
+        if is_model_folder(model):  # what folders are in it is its own business
+            return [VersionFolder("1", model)]
         found = [one for child in _folders(model) if (one := version(child)) is not None]
         if found:
             return found
@@ -103,13 +107,15 @@ def _is_meant_as_model(folder: Path) -> bool:
         has_version = any(version(child) is not None for child in _folders(folder))
     except TargetError:
         return True  # to stand there with that fault
-    has_file = bool(_model_files(folder)) or any(folder.glob(_SURE_MODEL))
+    has_file = bool(_model_files(folder)) or any(folder.glob(_SURE_MODEL)) or is_model_folder(folder)
     return has_version or has_file or any((folder / name).exists() for name in (CONFIG, TRITON_CONFIG))
 
 
 def version(folder: Path) -> VersionFolder | None:
     """A folder as a version; None if it has another name than a number, and no model file."""
     if not _model_files(folder):
+        if is_version_number(folder.name) and is_model_folder(folder):
+            return VersionFolder(folder.name, folder)
         fault = TargetError(f'version folder "{folder}" has no model file', _renaming(folder) or _NO_FILE)
         return VersionFolder(folder.name, folder, fault) if is_version_number(folder.name) else None
     fault_of_name = check_name("version", folder.name)
@@ -135,7 +141,7 @@ def _renaming(folder: Path) -> str:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob(_FILE) if file.is_file())
+    return sorted(file for file in folder.glob(_FILE) if file.is_file() or is_model_folder(file))
 
 
 def _is_known(file: Path) -> bool:

@@ -14,7 +14,7 @@ from samovar.repository.runs import EventLoop, LocalRun
 from samovar.repository.settings import options_of, question_of
 from samovar.repository.sources import Source, all_sources
 from samovar.repository.targets import parse_target
-from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
+from samovar.runtimes import LoadedModel, Question, describe, runtime_named
 from samovar.service.uses import Use, uses_of
 from samovar.types import Signature, TensorSpec
 
@@ -28,7 +28,7 @@ def load(target: str | Path) -> "LocalModel":
     """
     source = _source(str(target))
     configuration = Configuration(ServerConfig())
-    described = runtime_for(source.path).inspect(question_of(source, configuration))
+    described = describe(question_of(source, configuration))
     models = [model for model in described if model["service"] is None]
     if not models:
         raise _service_error(source, described[0])

@@ -74,7 +74,8 @@ def _versions(target: Target, model: Path) -> Iterator[Source]:
         yield Source(target, model, name=model.name, version="1", folder=model, fault=fault)
         return
     for version in folders.versions(model):
-        place = version.path if version.fault else version.path.parent
+        is_folder = version.fault is not None or version.path.is_dir()
+        place = version.path if is_folder else version.path.parent
         yield Source(
             target,
             version.path,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from samovar.errors import TargetError
 from samovar.repository import folders
-from samovar.runtimes import runtime_for
+from samovar.runtimes import is_model_folder, runtime_for
 from samovar.types import check_name
 
 __all__ = ["Target", "file_identity", "parse_target"]
@@ -66,6 +66,8 @@ def parse_target(text: str) -> Target:
 
 def _folder(folder: Path) -> Target:
     """A repository, a model of one, or the model file of a version of one."""
+    if is_model_folder(folder):
+        return _file(folder, None)
     version = folders.version(folder)
     if folders.is_version_number(folder.name) and version is not None and version.fault is None:
         return _file(version.path, None)
@@ -73,14 +75,20 @@ def _folder(folder: Path) -> Target:
 
 
 def _file(path: Path, class_name: str | None) -> Target:
-    runtime_for(path)
+    if not (path.parent / folders.CONFIG).is_file():  # where there is one, it may say of which format the file is
+        runtime_for(path)
     target = Target(path, class_name)
     _check_identity(target)
     return target
 
 
 def file_identity(path: Path) -> tuple[str, str]:
-    """Model and version of a file that cannot say them: its stem and "1", or those of the folders of a `model.*`."""
+    """Model and version of a file that cannot say them: its stem and "1", or those of the folders of a `model.*`.
+
+    A folder that is one model stands for a file; in the folder of a version it may have any name, the version's too.
+    """
+    if folders.is_version_number(path.name) and path.is_dir():
+        return path.parent.name, path.name
     if path.stem != "model":
         return path.stem, "1"
     if folders.is_version_number(path.parent.name):

@@ -1,29 +1,58 @@
 """Adapters between formats and the engine, one module per format.
 
-Each has four parts: `recognise` a path, `inspect` it (which models it has, without loading them), `load` a version, and
-`predict` on what `load` returns.
+Each has four parts: `recognise` a path, `inspect` it (which models it has), `load` a version, and `predict` on what
+`load` returns. A package adds a format by an entry point of the group `samovar.runtimes` that names such a module.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from samovar.config.declared import Declared, read_declared
-from samovar.errors import TargetError
+from samovar.errors import ConfigError, TargetError
 
-__all__ = ["RUNTIMES", "Arrays", "LoadedModel", "Question", "Runtime", "runtime_for", "runtime_named"]
+__all__ = [
+    "RUNTIMES",
+    "About",
+    "Arrays",
+    "LoadedModel",
+    "Question",
+    "Runtime",
+    "Sure",
+    "describe",
+    "is_model_folder",
+    "runtime_for",
+    "runtime_named",
+]
 
 Arrays = Sequence[Any]
 
-_MODULES = {
-    "python": "samovar.runtimes.python",
-    "onnx": "samovar.runtimes.onnx",
-    "torchscript": "samovar.runtimes.torchscript",
-}
-RUNTIMES = tuple(_MODULES)
+_ENTRY_POINTS = "samovar.runtimes"
 _SERVICE = "samovar.runtimes.python.serving"  # recognises no file: those of services are Python's
+# Suffixes of the files that a format usually has: its module alone is imported for such a file. "/" stands for folders.
+_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "python": (".py",),
+    "onnx": (".onnx",),
+    "torchscript": (".pt", ".pth", ".ts"),
+    "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
+}
+RUNTIMES = tuple(_SUFFIXES)
+
+
+class Sure(IntEnum):
+    """How sure a format is that a path is its own."""
+
+    NO = 0
+    NAME = 1
+    """Its name says so: the content may be anything."""
+    LIKELY = 2
+    """Its content looks so, as that of other formats may."""
+    CERTAIN = 3
+    """Nothing else has such content."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +107,39 @@ class LoadedModel(Protocol):
         """Run the user's unload; an awaitable if that is async. Raises LoadError."""
 
 
+@dataclass(frozen=True)
+class About:
+    """What people want to know of a format: a row of docs/formats.md."""
+
+    title: str
+    """In a sentence: "ONNX models"."""
+    extra: str | None
+    """What installs its package, by `pip install 'samovar[extra]'`; None where samovar itself does."""
+    recognised_by: str
+    signature_from: str
+    safety: str
+    """"safe", or what can run at a load."""
+    tested: str = "end to end"
+    """Or "against the API alone", and why."""
+
+
 class Runtime(Protocol):
     """The functions of a runtime module.
 
     `IMPORTS` are the modules that its models need at a load: a spare worker imports them ahead.
     """
 
+    ABOUT: About
     IMPORTS: tuple[str, ...]
 
-    def recognise(self, path: Path) -> bool:
-        """True if this path is of the runtime's format."""
+    def recognise(self, path: Path) -> Sure:
+        """How sure it is that a path, of a file or a folder, is of its format, by looking and never by executing."""
 
     def inspect(self, question: Question) -> list[dict[str, Any]]:
         """Describe the models at a path, one object each. Raises TargetError or ConfigError.
 
-        Its keys are those of a version (`crates/core/src/config.rs`) but `probe`; `source` is for `load` alone, and
-        `options` are those fields of ModelConfig that are set.
+        Its keys are those of a version (`crates/core/src/config.rs`) but `probe`; `source` is for `load` and for
+        people, and `options` are those fields of ModelConfig that are set.
         """
 
     def load(self, spec: dict[str, Any]) -> LoadedModel:
@@ -101,17 +147,73 @@ class Runtime(Protocol):
 
 
 def runtime_named(name: str) -> Runtime:
-    """The runtime of this name; `service` is the one that hosts services."""
-    return import_module(_SERVICE if name == "service" else _MODULES[name])
+    """The runtime of this name; `service` is the one that hosts services. Raises ConfigError where there is none."""
+    if name == "service":
+        return import_module(_SERVICE)
+    if name in _SUFFIXES:
+        return import_module(f"samovar.runtimes.{name}")
+    further = _further()
+    if name not in further:
+        from samovar.config.options import close_match
+
+        raise ConfigError(f'there is no runtime "{name}"', close_match(name, (*_SUFFIXES, *further)))
+    return further[name]
 
 
 def runtime_for(path: Path) -> Runtime:
-    """The runtime that recognises `path`. Raises TargetError."""
-    for name in _MODULES:
-        runtime = runtime_named(name)
-        if runtime.recognise(path):
-            return runtime
-    raise TargetError(
-        f"{path.name} has no format that is served",
-        "give a Python file (.py) with decorated classes, an ONNX model (.onnx) or TorchScript (.pt, .pth, .ts)",
-    )
+    """The runtime that is surest of `path`; of two, the first. Raises TargetError where none is."""
+    found = _surest(path)
+    if found is None:
+        raise TargetError(
+            f"{path.name} has no format that is served",
+            "docs/formats.md lists those that are; samovar.toml beside it may say which it is: runtime = 'onnx'",
+        )
+    return found
+
+
+def is_model_folder(path: Path) -> bool:
+    """True for a folder that, as a whole, is one model of some format."""
+    return path.is_dir() and _surest(path) is not None
+
+
+def describe(question: Question) -> list[dict[str, Any]]:
+    """The models at a path, by the runtime that samovar.toml names, or else by the one that recognises it.
+
+    Raises TargetError or ConfigError.
+    """
+    name = question.declared.runtime
+    runtime = runtime_for(question.path) if name is None else runtime_named(name)
+    return runtime.inspect(question)
+
+
+def _surest(path: Path) -> Runtime | None:
+    """First those who know the suffix, then everybody: what is named otherwise is known by its content."""
+    suffix = "/" if path.is_dir() else path.suffix.lower()
+    usual = [name for name, suffixes in _SUFFIXES.items() if suffix in suffixes]
+    others = [name for name in _SUFFIXES if name not in usual] if suffix != "/" else []
+    best: tuple[Sure, Runtime | None] = (Sure.NO, None)
+    for runtimes in (map(runtime_named, usual), map(runtime_named, others)):
+        best = _surer(best, runtimes, path)
+        if best[0] >= Sure.LIKELY:
+            return best[1]
+    return _surer(best, _further().values(), path)[1]
+
+
+def _surer(best: tuple[Sure, Runtime | None], runtimes: Iterable[Runtime], path: Path) -> tuple[Sure, Runtime | None]:
+    for runtime in runtimes:
+        sure = runtime.recognise(path)
+        if sure > best[0]:
+            best = sure, runtime
+    return best
+
+
+@cache
+def _further() -> dict[str, Runtime]:
+    """The runtimes of other packages; one that cannot be imported is told of where its name is asked for."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Runtime] = {}
+    for point in entry_points(group=_ENTRY_POINTS):
+        if point.name not in _SUFFIXES:
+            found[point.name] = point.load()
+    return found

@@ -4,13 +4,15 @@ from pathlib import Path
 
 from samovar.errors import TargetError
 
-__all__ = ["foreign", "head"]
+__all__ = ["ZIP", "foreign", "head", "json_start", "peek", "zip_names"]
+
+ZIP = b"PK\x03\x04"
 
 _HEAD = 512
 _AGAIN = "fetch the file again"
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS to the file", "run: git lfs pull"),
-    (b"PK\x03\x04", "a zip archive (of PyTorch, Keras or another)", "unpack it, or give it the suffix of its format"),
+    (ZIP, "a zip archive (of PyTorch, Keras or another)", "unpack it, or give it the suffix of its format"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it with gunzip, or with tar -xzf"),
     (b"BZh", "compressed by bzip2", "unpack it with bunzip2"),
     (b"\xfd7zXZ\x00", "compressed by xz", "unpack it with unxz"),
@@ -40,6 +42,36 @@ def head(path: Path) -> bytes:
             return file.read(_HEAD)
     except OSError as error:
         raise TargetError(f"{path} cannot be read: {error.strerror}", "look at its place and permissions") from error
+
+
+def peek(path: Path, size: int = _HEAD) -> bytes:
+    """The first bytes of a file, nothing of one that cannot be read: what `recognise` looks at."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def zip_names(path: Path) -> set[str]:
+    """The names in a zip archive, without the folder that PyTorch puts all of them in; empty for what is none."""
+    if peek(path, len(ZIP)) != ZIP:
+        return set()
+    import zipfile  # for those who serve no archive to do without
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return set()
+    tops = {name.partition("/")[0] for name in names}
+    return {name.partition("/")[2] for name in names} if len(tops) == 1 and "/" in names[0] else set(names)
+
+
+def json_start(path: Path, *words: str, size: int = 65_536) -> bool:
+    """True if a file begins as a JSON object does, and these keys stand in its first bytes."""
+    start = peek(path, size)
+    return start.lstrip()[:1] == b"{" and all(f'"{word}"'.encode() in start for word in words)
 
 
 def _kind(start: bytes) -> tuple[str, str] | None:

@@ -7,16 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from samovar.errors import InvalidInputError, LoadError, TargetError, text_of
-from samovar.runtimes import Question
+from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import foreign
-from samovar.runtimes.files import check_options, describe
+from samovar.runtimes.files import check_options, describe, imported
 from samovar.runtimes.protobuf import BrokenMessageError, fields, first
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.types import Datatype, Signature
 
-__all__ = ["IMPORTS", "inspect", "load", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
 IMPORTS = ("numpy", "onnxruntime")
+ABOUT = About(
+    "ONNX models",
+    extra=None,
+    recognised_by="suffix .onnx; the graph is read at the load",
+    signature_from="the graph; an axis that is called batch, n or the like is the batch axis",
+    safety="safe",
+)
 
 _DATATYPES = {f"tensor({datatype.numpy_name})": datatype for datatype in Datatype} | {
     "tensor(float)": Datatype.FP32,
@@ -31,9 +38,9 @@ _INPUT, _OUTPUT = 11, 12
 _NAME, _TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
 
 
-def recognise(path: Path) -> bool:
-    """Files with the suffix .onnx."""
-    return path.suffix == ".onnx"
+def recognise(path: Path) -> Sure:
+    """Files with the suffix .onnx: the first byte of the format is a weak sign, and `inspect` reads the rest."""
+    return Sure.NAME if path.suffix.lower() == ".onnx" else Sure.NO
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -45,7 +52,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     outputs = [_tensor(path, "output", value, shapeless) for value in session.get_outputs()]
     _refuse_mixture(path, {tensor.datatype for tensor in (*inputs, *outputs)})
     signature = signature_of(path.name, inputs, outputs, question.declared)
-    return [describe(question, "onnx", signature, question.declared.options, IMPORTS)]
+    return [describe(question, "onnx", signature, question.declared.options, IMPORTS, read_from="the graph")]
 
 
 def load(spec: dict[str, Any]) -> "OnnxModel":
@@ -117,12 +124,7 @@ def _session(path: Path, *, threads: int, optimized: bool) -> Any:
 
 
 def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise TargetError(
-            f"ONNX files need onnxruntime, which cannot be imported: {text_of(error)}", "run: pip install onnxruntime"
-        ) from error
+    onnxruntime = imported("onnxruntime", ABOUT)
     onnxruntime.set_default_logger_severity(_FATAL)  # it warns of machines without a GPU
     return onnxruntime
 

@@ -12,26 +12,35 @@ from typing import Any
 
 from samovar.config.declared import Declared, read_declared
 from samovar.errors import ConfigError, InvalidInputError, OutputError, TargetError, text_of
-from samovar.runtimes import Question
-from samovar.runtimes.contents import foreign, head
-from samovar.runtimes.files import check_options, describe
+from samovar.runtimes import About, Question, Sure
+from samovar.runtimes.contents import ZIP, foreign, head, zip_names
+from samovar.runtimes.files import check_options, describe, imported
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.types import Datatype, Signature
 
-__all__ = ["IMPORTS", "inspect", "load", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
 IMPORTS = ("numpy", "torch")
+ABOUT = About(
+    "TorchScript models",
+    extra="torch",
+    recognised_by="zip archive with code/ and constants.pkl; suffix .pt, .pth or .ts",
+    signature_from="names by its code; datatypes and shapes by samovar.toml, beside it or inside",
+    safety="safe to load; its code runs when it is called",
+)
 
 _SUFFIXES = (".pt", ".pth", ".ts")
-_ZIP = b"PK\x03\x04"
 _SETTINGS = "samovar.toml"
 _CONVERT = "save torch.jit.script(model) or torch.jit.trace(model, example), or write a Python class that loads it"
 _TENSORS = ("Tensor", "Optional[Tensor]")
 
 
-def recognise(path: Path) -> bool:
-    """Files with a suffix of torch; `inspect` says what is in one that is no TorchScript."""
-    return path.suffix in _SUFFIXES
+def recognise(path: Path) -> Sure:
+    """Zip archives with code; of other files with a suffix of torch `inspect` says what is in them."""
+    names = zip_names(path)
+    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
+        return Sure.CERTAIN
+    return Sure.NAME if path.suffix.lower() in _SUFFIXES else Sure.NO
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -50,7 +59,10 @@ def inspect(question: Question) -> list[dict[str, Any]]:
                 raise TargetError(
                     f'{kind} "{tensor.name}" of {path.name} is declared as BYTES', "torch has no text tensors"
                 )
-    return [describe(question, "torchscript", signature, declared.options, IMPORTS)]
+    read_from = (
+        "names by its code; datatypes and shapes by samovar.toml" if declared.inputs else "its code: names alone"
+    )
+    return [describe(question, "torchscript", signature, declared.options, IMPORTS, read_from=read_from)]
 
 
 def load(spec: dict[str, Any]) -> "TorchScriptModel":
@@ -144,7 +156,7 @@ def _check_archive(path: Path) -> None:
     """Refuse what is no whole TorchScript archive, without torch. Raises TargetError."""
     import zipfile  # for the engine, which only recognises, to do without; as tomllib below
 
-    if not head(path).startswith(_ZIP):
+    if not head(path).startswith(ZIP):
         fault = foreign(path)
         if fault is None:
             raise TargetError(f"{path.name} is no TorchScript archive", _CONVERT)
@@ -170,13 +182,7 @@ def _check_archive(path: Path) -> None:
 
 def _module(path: Path) -> tuple[Any, Declared]:
     """The module of an archive, and what the settings inside of it declare."""
-    try:
-        import torch
-    except ImportError as error:
-        raise TargetError(
-            f"TorchScript files need torch, which cannot be imported: {text_of(error)}",
-            "run: pip install 'samovar[torch]'",
-        ) from (None if error.name == "torch" else error)
+    torch = imported("torch", ABOUT)
     files = {_SETTINGS: ""}
     try:
         with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from typing import Any
 from samovar.codecs.arrays import ArrayCodec
 from samovar.context import LoadTag, running
 from samovar.errors import describe_failure
-from samovar.runtimes import LoadedModel, Question, runtime_for, runtime_named
+from samovar.runtimes import LoadedModel, Question, describe, runtime_named
 from samovar.runtimes.python.importing import apart
 from samovar.types import Signature
 from samovar.worker import metrics
@@ -92,7 +92,7 @@ class Questions:
         self._priority.set(is_low=bool(body.get("in_background")))  # if low, until it takes calls
         question = Question.from_json(body)
         with apart(question.path) if body.get("is_passing") else nullcontext():
-            return {"models": runtime_for(question.path).inspect(question)}
+            return {"models": describe(question)}
 
     def _load(self, spec: dict[str, Any]) -> Awaitable[dict[str, Any]] | dict[str, Any]:
         """Load an instance; the answer says whether it is to be asked to `warm` before it takes calls."""

@@ -47,7 +47,7 @@ def test_a_file_is_described_whole(tmp_path: Path) -> None:
             "name": "double",
             "version": "1",
             "runtime": "onnx",
-            "source": {"path": str(path), "uses": {}},
+            "source": {"path": str(path), "uses": {}, "read_from": "the graph"},
             "inputs": [{"name": "x", "datatype": "FP32", "dims": [3]}],
             "outputs": [{"name": "output", "datatype": "FP32", "dims": [3]}],
             "batch_axis": True,

@@ -65,7 +65,7 @@ def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: st
             "weights.bin",
             (
                 "weights.bin has no format that is served; "
-                "give a Python file (.py) with decorated classes, an ONNX model (.onnx) or TorchScript (.pt, .pth, .ts)"
+                "docs/formats.md lists those that are; samovar.toml beside it may say which it is: runtime = 'onnx'"
             ),
         ),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),

@@ -6,7 +6,7 @@ from typing import Any
 from samovar.config.declared import Declared
 from samovar.errors import ConfigError, TargetError
 from samovar.model import Declaration, declaration_of
-from samovar.runtimes import Question
+from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.python.classes import check_constructor, decorated, find_class, none_found
 from samovar.runtimes.python.importing import import_file
 from samovar.runtimes.python.serving import described_service
@@ -14,16 +14,23 @@ from samovar.runtimes.python.signature import is_async, signature_of, streams
 from samovar.runtimes.python.uses import described_uses
 from samovar.service.declaration import service_declaration_of
 
-__all__ = ["IMPORTS", "check_concurrency", "described_model", "inspect", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "check_concurrency", "described_model", "inspect", "recognise"]
 
 
+ABOUT = About(
+    "Python models",
+    extra=None,
+    recognised_by="suffix .py",
+    signature_from="the annotations of the class",
+    safety="the user's own program",
+)
 IMPORTS = ("numpy",)
 _SAID_BY_ANNOTATIONS = ("inputs", "outputs", "batch_axis")
 
 
-def recognise(path: Path) -> bool:
+def recognise(path: Path) -> Sure:
     """Python files."""
-    return path.suffix == ".py"
+    return Sure.CERTAIN if path.suffix == ".py" else Sure.NO
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""What every format goes through: served answers beside those of the framework, and files that cannot be served."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving import NotReadyError, Serve, Served
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
+    """The first rows of each."""
+    return {name: array[:count] for name, array in arrays.items()}
+
+
+def check_answers(
+    serve: Serve,
+    target: Path,
+    inputs: Arrays,
+    expected: Callable[[Arrays], Arrays],
+    *,
+    options: str = "",
+    arguments: list[str] | None = None,
+    tolerance: float = 1e-5,
+    has_batches: bool = True,
+) -> Served:
+    """Serve a file with two instances, and compare each batch by each door; the engine, for more questions.
+
+    `inputs` have the most rows of a batch in their first axis; `expected` asks the framework itself. `options` are
+    further lines of the model's table in samovar.toml.
+    """
+    name = target.stem
+    settings = target.parent / f"settings-{name}.toml"
+    settings.write_text(f"[models.{name}]\ninstances = 2\n{options}\n")
+    served = serve(str(target), options=["--config", str(settings), *(arguments or [])], timeout_s=120.0)
+    most = len(next(iter(inputs.values())))
+    for count in sorted({1, 3, most}) if has_batches else (most,):
+        some = rows(inputs, count)
+        wanted = expected(some)
+        for _ in range(2):  # each instance answers sooner or later
+            same(served.http.infer(name, some).arrays(), wanted, tolerance)
+            same(served.http.infer_binary(name, some).arrays(), wanted, tolerance)
+            same(served.grpc.infer(name, some).arrays(), wanted, tolerance)
+            same(served.grpc.infer_binary(name, some).arrays(), wanted, tolerance)
+    return served
+
+
+def same(found: Arrays, wanted: Arrays, tolerance: float) -> None:
+    """Equal names, shapes and values; texts are compared as bytes."""
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        if array.dtype == object:
+            assert [_bytes(value) for value in found[name].ravel()] == [_bytes(value) for value in array.ravel()], name
+            assert found[name].shape == array.shape, name
+            continue
+        np.testing.assert_allclose(found[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+        assert found[name].shape == array.shape, name
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def refusal(serve: Serve, target: Path, *arguments: str) -> str:
+    """What is told of a file that cannot be served; the engine ends, since it has nothing else."""
+    try:
+        serve(str(target), options=list(arguments))
+    except NotReadyError as error:
+        return str(error)
+    raise AssertionError(f"{target} is served")
+
+
+def check_damage(serve: Serve, target: Path, *words: str) -> None:
+    """A file cut in half, and one of noise, are refused with these words, while a neighbour is served."""
+    content = target.read_bytes()
+    for place, damaged in (("cut", content[: len(content) // 2]), ("noise", bytes(range(256)) * 8)):
+        folder = target.parent / place
+        folder.mkdir()
+        broken = folder / target.name
+        broken.write_bytes(damaged)
+        served = serve(str(broken), "echo.py:EchoFp32", timeout_s=120.0)
+        assert served.http.get("/v2/models/echo_fp32/ready").status == 200
+        told = [line for line in served.log() if line["level"] == "ERROR"]
+        assert len(told) == 1, told
+        fault = json.dumps(told[0])
+        for word in words:
+            assert word in fault, fault
