@@ -95,7 +95,7 @@ def configure(
 def _check_names(names: Iterable[str], where: str) -> None:
     """Raise ConfigError for what is no option of the engine."""
     for name in names:
-        if name in MODEL_KEYS:
+        if name in MODEL_KEYS and name not in SERVER_OPTIONS:
             raise ConfigError(
                 f'setting "{name}" {where} is one of a model, not of the engine',
                 "write it below [models.<name>] in samovar.toml",

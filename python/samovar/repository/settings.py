@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.config import OWN_WORKER, Configuration
-from samovar.config.declared import Declared, check_service_options, read_declared
+from samovar.config.declared import MODEL_KEYS, Declared, check_service_options, read_declared
 from samovar.config.layers import read_toml
 from samovar.config.options import SERVER_OPTIONS
 from samovar.errors import ConfigError
@@ -99,7 +99,7 @@ def _file(source: Source, configuration: Configuration) -> Path | None:
 
 def _is_of_an_engine(content: dict[str, Any]) -> bool:
     """A file for another start of the engine may lie beside a model."""
-    return not SERVER_OPTIONS.keys().isdisjoint(content)
+    return not (SERVER_OPTIONS.keys() - set(MODEL_KEYS)).isdisjoint(content)
 
 
 def _obstacle(model: dict[str, Any]) -> str | None:

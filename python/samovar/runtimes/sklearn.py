@@ -216,7 +216,16 @@ def _outputs(estimator: Any, labels: list[Any] | None) -> list[FileTensor]:
         return classifier_outputs(labels, Datatype.FP64 if has_probabilities else None)
     if not hasattr(estimator, "predict"):
         return [FileTensor("transformed", Datatype.FP64, ("batch", -1))]
+    targets = _targets(estimator)
     if hasattr(estimator, "cluster_centers_") or hasattr(estimator, "labels_"):
         return [FileTensor(LABEL, Datatype.INT64, ("batch",))]
-    targets = getattr(estimator, "n_outputs_", 1)
     return [FileTensor("prediction", Datatype.FP64, ("batch",) if targets == 1 else ("batch", targets))]
+
+
+def _targets(estimator: Any) -> int:
+    """How many numbers a regressor gives for a row: the last step of a pipeline says it, by one name or another."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    if hasattr(last, "n_outputs_"):
+        return int(last.n_outputs_)
+    coefficients = getattr(last, "coef_", None)
+    return len(coefficients) if getattr(coefficients, "ndim", 1) == 2 and len(coefficients) > 1 else 1
