@@ -40,7 +40,6 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 _KNOWN_TYPES = frozenset(
     {"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
 )
-_SCORES = "scores"
 
 
 def recognise(path: Path) -> Sure:
@@ -66,7 +65,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     else:
         inputs = matrix_input(getattr(estimator, "n_features_in_", None), Datatype.FP64)
     labels = _labels(estimator)
-    signature = signature_of(path.name, inputs, _outputs(estimator, labels), question.declared)
+    signature = signature_of(path.name, inputs, _outputs(estimator, labels, columns, datatypes), question.declared)
     kind = type(estimator).__name__
     return [
         describe(
@@ -116,7 +115,6 @@ _METHODS = (
     (LABEL, "predict"),
     ("prediction", "predict"),
     (PROBABILITIES, "predict_proba"),
-    (_SCORES, "score_samples"),
     ("transformed", "transform"),
 )
 
@@ -210,22 +208,25 @@ def _labels(estimator: Any) -> list[Any] | None:
     return labels_of(classes) if is_plain else None
 
 
-def _outputs(estimator: Any, labels: list[Any] | None) -> list[FileTensor]:
+def _outputs(
+    estimator: Any, labels: list[Any] | None, columns: list[str], datatypes: list[Datatype]
+) -> list[FileTensor]:
     if labels is not None:
         has_probabilities = hasattr(estimator, "predict_proba")
         return classifier_outputs(labels, Datatype.FP64 if has_probabilities else None)
     if not hasattr(estimator, "predict"):
         return [FileTensor("transformed", Datatype.FP64, ("batch", -1))]
-    targets = _targets(estimator)
     if hasattr(estimator, "cluster_centers_") or hasattr(estimator, "labels_"):
         return [FileTensor(LABEL, Datatype.INT64, ("batch",))]
-    return [FileTensor("prediction", Datatype.FP64, ("batch",) if targets == 1 else ("batch", targets))]
+    return [FileTensor("prediction", Datatype.FP64, ("batch", *_targets(estimator, columns, datatypes)))]
 
 
-def _targets(estimator: Any) -> int:
-    """How many numbers a regressor gives for a row: the last step of a pipeline says it, by one name or another."""
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    if hasattr(last, "n_outputs_"):
-        return int(last.n_outputs_)
-    coefficients = getattr(last, "coef_", None)
-    return len(coefficients) if getattr(coefficients, "ndim", 1) == 2 and len(coefficients) > 1 else 1
+def _targets(estimator: Any, columns: list[str], datatypes: list[Datatype]) -> tuple[int, ...]:
+    """The shape of what a regressor gives for a row, by asking it once: each class of them names that otherwise."""
+    import numpy as np
+
+    if Datatype.BYTES in datatypes or not hasattr(estimator, "n_features_in_"):
+        return ()  # a row of which texts would it take
+    row = np.zeros((1, estimator.n_features_in_))
+    shape = np.shape(estimator.predict(_framed(columns)({MATRIX: row}) if columns else row))
+    return tuple(int(length) for length in shape[1:])
