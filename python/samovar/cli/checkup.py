@@ -20,7 +20,6 @@ from samovar.runtimes import RUNTIMES, runtime_named
 __all__ = ["examine"]
 
 _PACKAGES = ("samovar", "numpy", "ml_dtypes", "onnxruntime", "torch")
-_INSTALL = {"torch": "pip install 'samovar[torch]'"}
 _FEW_FILES = 1_024
 _MIB = 1 << 20
 
@@ -60,9 +59,11 @@ def _version(package: str) -> str | None:
 
 def _runtime(name: str) -> dict[str, Any]:
     """Whether the modules of a runtime are there, and how to get them."""
-    missing = [module for module in runtime_named(name).IMPORTS if find_spec(module) is None]
-    install = "; ".join(_INSTALL.get(module, f"pip install {module}") for module in missing)
-    return {"found": not missing, "missing": missing, "install": install}
+    runtime = runtime_named(name)
+    missing = [module for module in runtime.IMPORTS if find_spec(module) is None]
+    extra = runtime.ABOUT.extra
+    wanted = f"'samovar[{extra}]'" if extra else " ".join(missing)
+    return {"found": not missing, "missing": missing, "install": f"pip install {wanted}" if missing else ""}
 
 
 def _machine() -> dict[str, str]:
