@@ -47,10 +47,10 @@ class Sure(IntEnum):
     """How sure a format is that a path is its own."""
 
     NO = 0
-    NAME = 1
-    """Its name says so: the content may be anything."""
-    LIKELY = 2
+    LIKELY = 1
     """Its content looks so, as that of other formats may."""
+    NAME = 2
+    """Its name says so; what else the content is, `inspect` tells."""
     CERTAIN = 3
     """Nothing else has such content."""
 
@@ -166,7 +166,8 @@ def runtime_for(path: Path) -> Runtime:
     if found is None:
         raise TargetError(
             f"{path.name} has no format that is served",
-            "docs/formats.md lists those that are; samovar.toml beside it may say which it is: runtime = 'onnx'",
+            "give a Python file, a model file (.onnx, .pt, .skops ...) or a folder of a format in docs/formats.md; "
+            'or name its format in samovar.toml beside it: runtime = "onnx"',
         )
     return found
 
@@ -194,7 +195,7 @@ def _surest(path: Path) -> Runtime | None:
     best: tuple[Sure, Runtime | None] = (Sure.NO, None)
     for runtimes in (map(runtime_named, usual), map(runtime_named, others)):
         best = _surer(best, runtimes, path)
-        if best[0] >= Sure.LIKELY:
+        if best[0] is Sure.CERTAIN:
             return best[1]
     return _surer(best, _further().values(), path)[1]
 

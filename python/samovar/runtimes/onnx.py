@@ -8,7 +8,7 @@ from typing import Any
 
 from samovar.errors import InvalidInputError, LoadError, TargetError, text_of
 from samovar.runtimes import About, Question, Sure
-from samovar.runtimes.contents import foreign
+from samovar.runtimes.contents import foreign, peek
 from samovar.runtimes.files import check_options, describe, imported
 from samovar.runtimes.protobuf import BrokenMessageError, fields, first
 from samovar.runtimes.tensors import FileTensor, signature_of
@@ -34,13 +34,16 @@ _BFLOAT16 = 16  # TensorProto.BFLOAT16
 _FATAL = 4  # onnxruntime's severities; what is less comes as an exception too
 # Field numbers of onnx.proto: ModelProto, GraphProto, ValueInfoProto, TypeProto, TypeProto.Tensor.
 _IR_VERSION, _GRAPH = 1, 7
+_FIRST = bytes([_IR_VERSION << 3])
 _INPUT, _OUTPUT = 11, 12
 _NAME, _TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
 
 
 def recognise(path: Path) -> Sure:
-    """Files with the suffix .onnx: the first byte of the format is a weak sign, and `inspect` reads the rest."""
-    return Sure.NAME if path.suffix.lower() == ".onnx" else Sure.NO
+    """Files with the suffix .onnx: alone, the first byte of the format is a weak sign, and `inspect` reads the rest."""
+    if path.suffix.lower() != ".onnx":
+        return Sure.NO
+    return Sure.CERTAIN if peek(path, 1) == _FIRST else Sure.NAME
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:

@@ -65,7 +65,8 @@ def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: st
             "weights.bin",
             (
                 "weights.bin has no format that is served; "
-                "docs/formats.md lists those that are; samovar.toml beside it may say which it is: runtime = 'onnx'"
+                "give a Python file, a model file (.onnx, .pt, .skops ...) or a folder of a format in docs/formats.md; "
+                'or name its format in samovar.toml beside it: runtime = "onnx"'
             ),
         ),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),
