@@ -408,5 +408,5 @@ def test_a_file_has_one_model_and_runs_one_call(tmp_path: Path) -> None:
 
 def test_without_onnxruntime_the_cure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(TargetError, match=r"^ONNX files need onnxruntime, .*; run: pip install onnxruntime$"):
+    with pytest.raises(TargetError, match=r"^ONNX models need onnxruntime, .*; run: pip install onnxruntime$"):
         described(models.scale(tmp_path / "m.onnx"))

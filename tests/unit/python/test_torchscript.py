@@ -36,7 +36,7 @@ def test_files_are_recognised_by_their_suffix(tmp_path: Path, suffix: str) -> No
 def test_without_torch_the_cure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     message = told(archive(tmp_path / "net.pt", "constants.pkl", "code/net.py"))
-    assert message.startswith("TorchScript files need torch, which cannot be imported: ")
+    assert message.startswith("TorchScript models need torch, which cannot be imported: ")
     assert message.endswith("; run: pip install 'samovar[torch]'")
 
 
