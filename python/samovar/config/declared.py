@@ -21,7 +21,7 @@ __all__ = [
 BATCH = "batch"
 MAX_RANK = 16
 _TENSOR_LISTS = ("inputs", "outputs")
-MODEL_KEYS = (*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis", "runtime", "runtime_options", "trust")
+MODEL_KEYS = (*MODEL_OPTIONS, *_TENSOR_LISTS, "batch_axis", "runtime", "runtime_options", "preprocess", "trust")
 _SINGLE = ("inputs", "outputs", "batch_axis", "runtime", "trust")
 _TENSOR_KEYS = ("name", "datatype", "shape")
 _EXAMPLE = '{ name = "x", datatype = "FP32", shape = ["batch", 3] }'
@@ -58,6 +58,8 @@ class Declared:
     """Of which format the file is, or by what it is to be run."""
     runtime_options: dict[str, Any] = field(default_factory=dict)
     """What that runtime alone knows."""
+    preprocess: dict[str, Any] | bool | None = None
+    """How images become an input; True is "as the file beside the model says"."""
     trust: bool | None = None
     """May the file run code when it is loaded."""
 
@@ -66,7 +68,8 @@ class Declared:
         said = {key: value for key in _SINGLE if (value := getattr(self, key)) is not None}
         options = {**lower.options, **self.options}
         runtime_options = {**lower.runtime_options, **self.runtime_options}
-        return replace(lower, options=options, runtime_options=runtime_options, **said)
+        preprocess = _both(self.preprocess, lower.preprocess)
+        return replace(lower, options=options, runtime_options=runtime_options, preprocess=preprocess, **said)
 
     def to_json(self) -> dict[str, Any]:
         """The table that `read_declared` reads."""
@@ -78,7 +81,9 @@ class Declared:
         if self.runtime_options:
             table["runtime_options"] = self.runtime_options
         return table | {
-            key: value for key in ("batch_axis", "runtime", "trust") if (value := getattr(self, key)) is not None
+            key: value
+            for key in ("batch_axis", "runtime", "preprocess", "trust")
+            if (value := getattr(self, key)) is not None
         }
 
 
@@ -95,16 +100,26 @@ def read_declared(table: Mapping[str, Any], where: str) -> Declared:
     return Declared(
         options,
         **tensors,
-        batch_axis=_typed(table, "batch_axis", bool, "true or false", where),
-        runtime=_typed(table, "runtime", str, "the name of one", where),
-        runtime_options=_typed(table, "runtime_options", dict, "a table", where) or {},
-        trust=_typed(table, "trust", bool, "true or false", where),
+        batch_axis=_typed(table, "batch_axis", (bool,), "true or false", where),
+        runtime=_typed(table, "runtime", (str,), "the name of one", where),
+        runtime_options=_typed(table, "runtime_options", (dict,), "a table", where) or {},
+        preprocess=_typed(table, "preprocess", (dict, bool), "a table, true or false", where),
+        trust=_typed(table, "trust", (bool,), "true or false", where),
     )
 
 
-def _typed(table: Mapping[str, Any], key: str, kind: type, wanted: str, where: str) -> Any:
+def _both(upper: dict[str, Any] | bool | None, lower: dict[str, Any] | bool | None) -> dict[str, Any] | bool | None:
+    """A table completes a table, and `true` takes the one below."""
+    if isinstance(lower, dict):
+        if isinstance(upper, dict):
+            return {**lower, **upper}
+        return False if upper is False else lower
+    return lower if upper is None else upper
+
+
+def _typed(table: Mapping[str, Any], key: str, kinds: tuple[type, ...], wanted: str, where: str) -> Any:
     value = table.get(key)
-    if value is not None and type(value) is not kind:
+    if value is not None and type(value) not in kinds:
         raise ConfigError(f'setting "{key}" {where} is {value!r}', f"it wants {wanted}")
     return value
 

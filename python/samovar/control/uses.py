@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samovar.config.declared import read_declared
 from samovar.config.options import close_match
 from samovar.control.loads import Description, cause_text
 from samovar.errors import TargetError
@@ -78,7 +79,8 @@ def _target(use: _Use) -> Target | None:
         return None
     if use["kind"] == "class":
         return Target(Path(use["path"]), use["class"])
-    target = parse_target(f"{use['path']}:{use['class']}" if use["class"] else use["path"])
+    path = f"{use['path']}:{use['class']}" if use["class"] else use["path"]
+    target = parse_target(path, read_declared(use.get("declared", {}), "in samovar.use"))
     if target.kind == "repository":
         raise TargetError(f'folder "{target.path}" is a repository of several models', "name the folder of one")
     return target
@@ -108,6 +110,11 @@ def _resolved(model: Mapping[str, Any], attribute: str, use: _Use, known: Known)
     versions = dict(_at(target, known.models))
     if not versions:
         raise _unserved(place, target, known.failed)
+    if any(known.models[key][0].target.declared != target.declared for key in versions if use.get("declared")):
+        raise TargetError(
+            f"{place} sets {', '.join(use['declared'])} of {target.path.name}, which is served without or with others",
+            "write them into samovar.toml for all, or use the file once, and serve it by no other target",
+        )
     names = {name for name, _ in versions}
     if len(names) > 1:
         cure = f"name one with {target.path.name}:Class"

@@ -1,32 +1,42 @@
 """`samovar.load`: a model in this process, without an engine; and what handles lead to where there is none."""
 
+import json
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from samovar import runtimes
 from samovar.codecs.arguments import in_order
 from samovar.codecs.fitting import Fitting, shape_text
 from samovar.codecs.results import result_of
 from samovar.config import Configuration, ServerConfig
+from samovar.config.declared import Declared, read_declared
 from samovar.errors import InputError, TargetError
 from samovar.repository.runs import EventLoop, LocalRun
 from samovar.repository.settings import options_of, question_of
 from samovar.repository.sources import Source, all_sources
 from samovar.repository.targets import parse_target
-from samovar.runtimes import LoadedModel, Question, describe, runtime_named
+from samovar.runtimes import LoadedModel, Question, describe
 from samovar.service.uses import Use, uses_of
 from samovar.types import Signature, TensorSpec
 
 __all__ = ["LocalModel", "load", "open_used"]
 
 
-def load(target: str | Path) -> "LocalModel":
+def load(target: str | Path, **settings: Any) -> "LocalModel":
     """The one model of a file, of a class (`"app.py:Stn"`), or of a folder with one version.
 
-    A samovar.toml beside the file counts, as for an engine. Raises TargetError, ConfigError or LoadError.
+    `settings` are the keys of a model in samovar.toml (`inputs`, `outputs`, `batch_axis`, `runtime`, `runtime_options`,
+    `preprocess`, `trust`, and the options of every model), with the same values: what they leave out is read from the
+    file as ever. A samovar.toml beside the file counts, as for an engine, and they stand above it. Raises TargetError,
+    ConfigError or LoadError.
     """
-    source = _source(str(target))
+    return _load(str(target), read_declared(settings, "in samovar.load"))
+
+
+def _load(target: str, declared: Declared) -> "LocalModel":
+    source = _source(target, declared)
     configuration = Configuration(ServerConfig())
     described = describe(question_of(source, configuration))
     models = [model for model in described if model["service"] is None]
@@ -35,8 +45,10 @@ def load(target: str | Path) -> "LocalModel":
     if len(models) > 1:
         classes = ", ".join(f"{source.path.name}:{model['source']['class']}" for model in models)
         raise TargetError(f"{source} has {len(models)} models", f"name one: {classes}")
+    if source.name is None:  # a program says in its decorator what of a file is declared
+        configuration = Configuration(ServerConfig(), {models[0]["name"]: declared})
     spec = {**models[0], "options": options_of(source, models[0], configuration)}
-    return LocalModel(spec, runtime_named(spec["runtime"]).load(spec))
+    return LocalModel(spec, runtimes.load(spec))
 
 
 def open_used(used: Use) -> "LocalModel":
@@ -51,7 +63,7 @@ def open_used(used: Use) -> "LocalModel":
             f'"{used.target}" is the name of a model in an engine, and this process is none of its workers',
             f"serve it (samovar.testing.serve), or put an object in its place: service.{used.attribute} = ...",
         )
-    return _open_path(place)
+    return _open_path(place, json.dumps(used.declared.to_json(), sort_keys=True))
 
 
 @cache
@@ -68,8 +80,8 @@ def _open_class(cls: type) -> "LocalModel":
 
 
 @cache
-def _open_path(path: Path) -> "LocalModel":
-    return load(path)
+def _open_path(path: Path, declared: str) -> "LocalModel":
+    return _load(str(path), read_declared(json.loads(declared), "in samovar.use"))
 
 
 class LocalModel:
@@ -156,8 +168,8 @@ def _service_error(source: Source, service: Mapping[str, Any]) -> TargetError:
     )
 
 
-def _source(target: str) -> Source:
-    sources = all_sources([parse_target(target)])
+def _source(target: str, declared: Declared) -> Source:
+    sources = all_sources([parse_target(target, declared)])
     if len(sources) != 1:
         files = ", ".join(str(source.path) for source in sources[:3]) or "none"
         raise TargetError(f'"{target}" has {len(sources)} model files', f"name the file of one: {files}")

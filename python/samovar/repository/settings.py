@@ -1,5 +1,7 @@
 """What samovar.toml says of a source: the engine's own file, above the one that lies beside the model.
 
+Between the two stands what Python says that names the file: `samovar.use` and `samovar.load`.
+
 Beside the file `dir/net.pt` that is `dir/samovar.toml`, with the keys of a model or with `[models.net]`; in a
 repository `<model>/samovar.toml`, with the keys of that model. It is read at every load.
 """
@@ -19,7 +21,7 @@ from samovar.runtimes import Question
 
 __all__ = ["is_passing", "notes", "options_of", "question_of"]
 
-_NOT_OF_A_PROGRAM = ("inputs", "outputs", "batch_axis", "runtime", "trust")
+_NOT_OF_A_PROGRAM = ("inputs", "outputs", "batch_axis", "runtime", "preprocess", "trust")
 _EVERY = "*"
 
 
@@ -27,7 +29,7 @@ def question_of(source: Source, configuration: Configuration) -> Question:
     """What a worker is asked about a source. Raises ConfigError for a samovar.toml that does not fit."""
     if source.name is None:
         return Question(source.path, source.class_name)  # what its models are called is not known yet
-    declared = configuration.model(source.name).over(_beside(source, configuration))
+    declared = configuration.model(source.name).over(source.target.declared).over(_beside(source, configuration))
     if not {source.name, _EVERY}.isdisjoint(configuration.server.trust):
         declared = replace(declared, trust=True)
     return Question(source.path, source.class_name, source.name, source.version, declared)
@@ -98,8 +100,10 @@ def _file(source: Source, configuration: Configuration) -> Path | None:
 
 
 def _is_of_an_engine(content: dict[str, Any]) -> bool:
-    """A file for another start of the engine may lie beside a model."""
-    return not (SERVER_OPTIONS.keys() - set(MODEL_KEYS)).isdisjoint(content)
+    """A file for another start of the engine may lie beside a model; models have `trust = true`, engines a list."""
+    return any(
+        key in SERVER_OPTIONS and (key not in MODEL_KEYS or isinstance(value, list)) for key, value in content.items()
+    )
 
 
 def _obstacle(model: dict[str, Any]) -> str | None:

@@ -2,11 +2,12 @@
 
 import difflib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from samovar.config.declared import Declared
 from samovar.errors import TargetError
 from samovar.repository import folders
 from samovar.runtimes import is_model_folder, runtime_for
@@ -21,11 +22,15 @@ _SHOWN_FILES = 3
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be served: a file (`class_name` picks one class of a program), one model's folder, or a repository."""
+    """What is to be served: a file (`class_name` picks one class of a program), one model's folder, or a repository.
+
+    `declared` is what who names it says of its model.
+    """
 
     path: Path
     class_name: str | None = None
     kind: Kind = "file"
+    declared: Declared = field(default_factory=Declared, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.class_name}" if self.class_name else str(self.path)
@@ -37,8 +42,14 @@ class Target:
         return self.kind == "file" and self.path.suffix == _PROGRAM and (self.class_name is not None or not is_version)
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, declared: Declared | None = None) -> Target:
     """The target that `text` names. Raises TargetError for what does not exist or has no format that is served."""
+    declared = declared or Declared()
+    return replace(_parsed(text, is_declared=declared.runtime is not None), declared=declared)
+
+
+def _parsed(text: str, *, is_declared: bool) -> Target:
+    """`is_declared` is whether the one who names it says of which format it is."""
     location, separator, name = text.rpartition(":")
     try:
         if not separator or Path(text).exists():
@@ -54,28 +65,29 @@ def parse_target(text: str) -> Target:
     if path.is_dir():
         if has_class:
             raise TargetError(f'target "{text}" names a class of a folder', f"write {location} to serve its models")
-        return _folder(Path(os.path.abspath(path)))  # noqa: PTH100 - without "..", which names no model
+        folder = Path(os.path.abspath(path))  # noqa: PTH100 - without "..", which names no model
+        return _folder(folder, is_declared=is_declared)
     if not path.is_file():
         raise TargetError(f'target "{location}" is neither a file nor a folder', "write its content to a file")
     if has_class and not name.isidentifier():
         raise TargetError(f'target "{text}" names the class "{name}"', "write file.py or file.py:Class")
     if has_class and path.suffix != _PROGRAM:
         raise TargetError(f'target "{text}" names a class of a file that is no Python', f"write {location}")
-    return _file(path.absolute(), name or None)
+    return _file(path.absolute(), name or None, is_declared=is_declared)
 
 
-def _folder(folder: Path) -> Target:
+def _folder(folder: Path, *, is_declared: bool) -> Target:
     """A repository, a model of one, or the model file of a version of one."""
     if is_model_folder(folder):
-        return _file(folder, None)
+        return _file(folder, None, is_declared=is_declared)
     version = folders.version(folder)
     if folders.is_version_number(folder.name) and version is not None and version.fault is None:
-        return _file(version.path, None)
+        return _file(version.path, None, is_declared=is_declared)
     return Target(folder, kind="model" if folders.is_model(folder) else "repository")
 
 
-def _file(path: Path, class_name: str | None) -> Target:
-    if not (path.parent / folders.CONFIG).is_file():  # where there is one, it may say of which format the file is
+def _file(path: Path, class_name: str | None, *, is_declared: bool) -> Target:
+    if not is_declared and not (path.parent / folders.CONFIG).is_file():  # which may say of which format the file is
         runtime_for(path)
     target = Target(path, class_name)
     _check_identity(target)

@@ -25,6 +25,7 @@ __all__ = [
     "Sure",
     "describe",
     "is_model_folder",
+    "load",
     "runtime_for",
     "runtime_named",
 ]
@@ -180,11 +181,23 @@ def is_model_folder(path: Path) -> bool:
 def describe(question: Question) -> list[dict[str, Any]]:
     """The models at a path, by the runtime that samovar.toml names, or else by the one that recognises it.
 
-    Raises TargetError or ConfigError.
+    Where it declares how images are prepared, they take images. Raises TargetError or ConfigError.
     """
+    from samovar.runtimes.preprocess import with_images
+
     name = question.declared.runtime
     runtime = runtime_for(question.path) if name is None else runtime_named(name)
-    return runtime.inspect(question)
+    return [with_images(question, model) for model in runtime.inspect(question)]
+
+
+def load(spec: dict[str, Any]) -> LoadedModel:
+    """Make a model of a version's specification; its `start` is still to be called. Raises LoadError."""
+    runtime = runtime_named(spec["runtime"])
+    if "preprocess" not in spec["source"]:
+        return runtime.load(spec)
+    from samovar.runtimes.preprocess import load_with_images
+
+    return load_with_images(spec, runtime.load)
 
 
 def _surest(path: Path) -> Runtime | None:

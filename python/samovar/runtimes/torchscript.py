@@ -62,7 +62,8 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     read_from = (
         "names by its code; datatypes and shapes by samovar.toml" if declared.inputs else "its code: names alone"
     )
-    return [describe(question, "torchscript", signature, declared.options, IMPORTS, read_from=read_from)]
+    source = {} if declared.preprocess is None else {"preprocess": declared.preprocess}
+    return [describe(question, "torchscript", signature, declared.options, IMPORTS, read_from=read_from, **source)]
 
 
 def load(spec: dict[str, Any]) -> "TorchScriptModel":

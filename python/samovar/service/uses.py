@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from samovar.config.declared import Declared, read_declared
 from samovar.errors import TargetError
 from samovar.model import declaration_of
 from samovar.service.declaration import service_declaration_of
@@ -18,13 +19,15 @@ __all__ = ["Use", "bind", "set_opener", "use", "uses_of"]
 _open: Callable[["Use"], Route] | None = None
 
 
-def use(target: "type | str | PathLike[str]", *, version: str | int | None = None) -> "Use":
+def use(target: "type | str | PathLike[str]", *, version: str | int | None = None, **settings: Any) -> "Use":
     """A handle of another model, in the body of a class: `stn = samovar.use(Stn)`, then `await self.stn.predict(x)`.
 
     `target` is a decorated class, a file or folder (relative to the file that says so; `"x.py:Class"` is one class), or
     the name of a model that the engine has. `version` names one of its versions; without it, that which a request
-    without a version would get. In a process without an engine, a test for instance, a handle works on an object of
-    this process. Raises TargetError outside a class body, and for what is no model.
+    without a version would get. `settings` are the keys of a model in samovar.toml, for a file or folder alone: what
+    they leave out of `inputs`, `outputs` and the like is read from the file as ever. In a process without an engine, a
+    test for instance, a handle works on an object of this process. Raises TargetError outside a class body, and for
+    what is no model; ConfigError for a setting that does not fit.
     """
     frame = sys._getframe(1)  # noqa: SLF001 - who calls says where paths begin
     if frame.f_locals is frame.f_globals or "__qualname__" not in frame.f_locals:
@@ -34,16 +37,20 @@ def use(target: "type | str | PathLike[str]", *, version: str | int | None = Non
         )
     file = frame.f_globals.get("__file__")
     folder = Path(file).absolute().parent if file else Path.cwd()
-    return Use(_checked(target), _checked_version(version), folder)
+    declared = read_declared(settings, f"in samovar.use({_shown(target)})")
+    return Use(_checked(target), _checked_version(version), folder, declared)
 
 
 class Use:
     """What `samovar.use` leaves in a class: an attribute that is a handle."""
 
-    def __init__(self, target: "type | str | PathLike[str]", version: str | None, folder: Path) -> None:
+    def __init__(
+        self, target: "type | str | PathLike[str]", version: str | None, folder: Path, declared: Declared
+    ) -> None:
         self.target = target
         self.version = version
         self.folder = folder  # where relative paths begin
+        self.declared = declared  # of the model of a file
         self.attribute = ""
         self._bound: dict[type, Handle] = {}  # by the class whose instance it serves: subclasses share this object
         self._here = Handle(self._route_here)

@@ -12,7 +12,7 @@ from typing import Any
 from samovar.codecs.arrays import ArrayCodec
 from samovar.context import LoadTag, running
 from samovar.errors import describe_failure
-from samovar.runtimes import LoadedModel, Question, describe, runtime_named
+from samovar.runtimes import LoadedModel, Question, describe, load
 from samovar.runtimes.python.importing import apart
 from samovar.types import Signature
 from samovar.worker import metrics
@@ -146,7 +146,7 @@ class Questions:
         return self._warmed(await note)
 
     def _load_instance(self, spec: dict[str, Any]) -> Awaitable[None] | None:
-        model = runtime_named(spec["runtime"]).load(spec)
+        model = load(spec)
         if spec["service"] is not None:
             return self._load_service(spec, model)
         codec = ArrayCodec(Signature.from_json(spec), writable=spec["options"]["writable_inputs"])

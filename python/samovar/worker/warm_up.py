@@ -66,6 +66,8 @@ class WarmUp:
         has_batches = signature.batch_axis and not model.streams
         self._sizes = batch_sizes(spec["options"]["max_batch_size"]) if has_batches else [1]
         self._limit_s = _ZEROS_S if spec["options"]["worker"] == "own" else _ZEROS_SHARED_S
+        # A model of images cannot take an empty text.
+        self._blanks: Mapping[str, bytes] = getattr(model, "blanks", {})
         self._model = model
         self._samples = samples
         self._clock = clock
@@ -131,9 +133,11 @@ class WarmUp:
                 self._note = f"the warm-up with zeros ended after {spent}, before batches of {size} rows"
                 return
             last = now
-            yield self._of_size(
-                [_zeros(tensor, batch_axis=self._signature.batch_axis) for tensor in self._signature.inputs], size
-            )
+            zeros = [
+                _zeros(tensor, self._blanks.get(tensor.name, b""), batch_axis=self._signature.batch_axis)
+                for tensor in self._signature.inputs
+            ]
+            yield self._of_size(zeros, size)
 
     def _fitted(self, samples: Any) -> Iterator[list[Any]]:
         """The samples that `warm_up` gave, as inputs in the order of the signature. Raises LoadError."""
@@ -184,7 +188,7 @@ def batch_sizes(most: int) -> list[int]:
     return sizes if sizes[-1] == most else [*sizes, most]
 
 
-def _zeros(tensor: TensorSpec, *, batch_axis: bool) -> Any:
+def _zeros(tensor: TensorSpec, blank: bytes, *, batch_axis: bool) -> Any:
     import numpy as np
 
     from samovar.codecs.elements import dtype_of
@@ -192,7 +196,7 @@ def _zeros(tensor: TensorSpec, *, batch_axis: bool) -> Any:
     assert tensor.datatype is not None
     assert tensor.dims is not None
     shape = (1,) * batch_axis + tuple(1 if length == -1 else length for length in tensor.dims)
-    return np.full(shape, b"" if tensor.datatype is Datatype.BYTES else 0, dtype_of(tensor.datatype))
+    return np.full(shape, blank if tensor.datatype is Datatype.BYTES else 0, dtype_of(tensor.datatype))
 
 
 def _peak_bytes() -> int:

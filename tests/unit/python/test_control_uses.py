@@ -244,3 +244,73 @@ def test_a_table_of_a_service_takes_what_services_have(engine: FakeEngine) -> No
     assert failures(engine)["signs"].startswith(
         'setting "max_batch_size" of [models.signs] is one of models; a service'
     )
+
+
+def with_settings(path: Path, **declared: Any) -> dict[str, Any]:
+    return {**at(path), "declared": declared}
+
+
+def test_settings_of_a_handle_stand_between_those_of_the_engine_and_those_beside_the_file(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    path = models.scale(tmp_path / "double.onnx")
+    (tmp_path / "samovar.toml").write_text("instances = 2\nthreads = 2\nmax_batch_size = 2\n")
+    engine.files = {"a.py": [service("plates", h=with_settings(path, threads=3, max_batch_size=3))]}
+    assert run(engine, "a.py", models={"double": {"max_batch_size": 4}}) == 0
+    options = deployed(engine)["double"]["options"]
+    assert [options[key] for key in ("instances", "threads", "max_batch_size")] == [2, 3, 4]
+
+
+def test_settings_of_a_handle_stay_when_a_client_loads_the_model_again(engine: FakeEngine, tmp_path: Path) -> None:
+    models.scale(tmp_path / "lprnet" / "1" / "model.onnx")
+    file = models.scale(tmp_path / "double.onnx")
+    uses: dict[str, Any] = {"lpr": with_settings(tmp_path / "lprnet", threads=3), "h": with_settings(file, threads=3)}
+    engine.files = {"a.py": [service("plates", **uses)]}
+    engine.script = [
+        {"kind": "load", "ticket": number, "name": name} for number, name in enumerate(("lprnet", "double"))
+    ]
+    started = engine.mark_started
+
+    def add() -> None:
+        models.scale(tmp_path / "lprnet" / "2" / "model.onnx")
+        started()
+
+    engine.mark_started = add  # type: ignore[method-assign] # a new version lies there while the engine serves
+    assert run(engine, "a.py") == 0
+    assert engine.replies == {0: None, 1: None}
+    loaded = [spec for spec in engine.deployed if spec["name"] != "plates"]
+    assert [spec["options"]["threads"] for spec in loaded] == [3] * 4
+
+
+def test_a_file_has_the_settings_of_one_handle_alone(engine: FakeEngine, tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "double.onnx")
+    engine.files = {
+        "a.py": [
+            service("plates", h=with_settings(path, threads=3)),
+            service("signs", h=with_settings(path, threads=3)),
+            service("plain", h=at(path)),
+            service("other", h=with_settings(path, threads=4)),
+        ]
+    }
+    assert run(engine, "a.py") == 0
+    assert set(deployed(engine)) == {"double", "plates", "signs", "plain"}
+    assert failures(engine)["other"].startswith(
+        'service "other" (h) sets threads of double.onnx, which is served without or with others; write them into'
+    )
+
+
+def test_a_target_is_served_as_it_was_named(engine: FakeEngine, tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "double.onnx")
+    engine.files = {"a.py": [service("plates", h=with_settings(path, threads=3))]}
+    assert run(engine, "a.py", str(path)) == 0
+    assert set(failures(engine)) == {"plates"}
+
+
+def test_a_handle_says_the_format_of_a_file_that_nobody_knows(engine: FakeEngine, tmp_path: Path) -> None:
+    path = tmp_path / "double.bin"
+    path.write_text("broken")
+    engine.files = {"a.py": [service("plates", h=with_settings(path, runtime="onnx"))]}
+    run(engine, "a.py")
+    assert [question["declared"] for question in engine.questions if question["name"] == "double"] == [
+        {"runtime": "onnx"}
+    ]

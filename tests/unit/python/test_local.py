@@ -258,3 +258,47 @@ def test_a_load_that_raises_is_told(program: Program) -> None:
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match=r"does not exist"):
         samovar.load(tmp_path / "none.onnx")
+
+
+def test_settings_complete_what_the_file_says(tmp_path: Path) -> None:
+    path = models.echo(tmp_path / "m.onnx", shape=(None, None))
+    (tmp_path / "samovar.toml").write_text("batch_axis = false\nthreads = 1\n")
+    inputs = [{"name": "x", "shape": ["batch", 3]}]
+    with samovar.load(path, inputs=inputs, batch_axis=True) as model:
+        assert repr(model) == '<model "m" (onnx): x FP32 [batch,3] -> output FP32 [batch,-1]>'
+    with pytest.raises(TargetError, match=r'^input "x" of m.onnx is FP32, not the INT8 declared'):
+        samovar.load(path, inputs=[{"name": "x", "datatype": "INT8"}])
+    with pytest.raises(ConfigError, match=r'^unknown setting "input" in samovar.load; did you mean "inputs"\?$'):
+        samovar.load(path, input=[])
+    with pytest.raises(ConfigError, match=r'^unknown runtime option "x" of m.onnx|^setting "runtime_options" in'):
+        samovar.load(path, runtime_options=3)
+
+
+def test_settings_say_the_format_of_a_file_and_of_a_folder(tmp_path: Path, double: Path) -> None:
+    path = double.rename(tmp_path / "double.bin")
+    with pytest.raises(TargetError, match=r"^double.bin has no format that is served"):
+        samovar.load(path)
+    with samovar.load(path, runtime="onnx") as model:
+        assert model.predict([[1, 2, 3]]).tolist() == [[2, 4, 6]]
+    with pytest.raises(ConfigError, match=r'^there is no runtime "onxn"; did you mean "onnx"\?$'):
+        samovar.load(path, runtime="onxn")
+
+
+def test_a_class_says_itself_what_a_file_may_leave_open(program: Program) -> None:
+    path = program(CLASSES)
+    with samovar.load(f"{path}:Writes", writable_inputs=True) as model:
+        assert model.predict([[0, 0]]).tolist() == [[1, 1]]
+    with pytest.raises(ConfigError, match=r'sets "batch_axis", but the model is a Python class; remove it'):
+        samovar.load(f"{path}:Writes", batch_axis=True)
+
+
+def test_a_handle_without_an_engine_has_its_settings(tmp_path: Path) -> None:
+    path = models.echo(tmp_path / "m.onnx", shape=(None, 3))
+
+    class User:
+        plain = samovar.use(path)
+        batched = samovar.use(path, batch_axis=True)
+
+    assert User.plain.predict.sync([[1, 2, 3]]).tolist() == [[1, 2, 3]]
+    with pytest.raises(InputError, match=r"\[batch,3\]"):
+        User.batched.predict.sync([[1]])

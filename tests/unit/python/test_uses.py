@@ -133,3 +133,28 @@ def test_to_look_at_a_class_loads_nothing() -> None:
         h = samovar.use("nowhere")
 
     assert User.h.predict is User().h.predict
+
+
+def test_what_a_file_leaves_open_is_said_where_it_is_used(program: Program, tmp_path: Path) -> None:
+    path = program(user('"stn.onnx", instances=2, batch_axis=True, inputs=[{"name": "x", "shape": ["batch", 2]}]'))
+    declared = {"instances": 2, "inputs": [{"name": "x", "shape": ["batch", 2]}], "batch_axis": True}
+    assert uses(path) == {"h": {**at(tmp_path / "stn.onnx"), "declared": declared}}
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ("Stn, instances=2", 'M (h) sets "instances" of class Stn; samovar.use has settings for model files alone: '),
+        ('"other.py:Other", trust=True', 'M (h) sets "trust" of a class of other.py; samovar.use has'),
+        ('"stn", batch_axis=True', 'M (h) sets "batch_axis" of "stn", a model of another target; samovar.use has'),
+        ('"stn.onnx", batchaxis=True', "unknown setting \"batchaxis\" in samovar.use('stn.onnx'); did you mean"),
+        (
+            '"stn.onnx", inputs=["x"]',
+            "setting \"inputs\" in samovar.use('stn.onnx') is no list of tables; write inputs",
+        ),
+    ],
+)
+def test_settings_that_fit_nothing_are_told(program: Program, use: str, message: str) -> None:
+    with pytest.raises(SamovarError) as caught:
+        inspect(Question(program(user(use))))
+    assert str(caught.value).startswith(message)

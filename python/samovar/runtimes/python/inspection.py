@@ -25,7 +25,7 @@ ABOUT = About(
     safety="the user's own program",
 )
 IMPORTS = ("numpy",)
-_SAID_BY_ANNOTATIONS = ("inputs", "outputs", "batch_axis")
+_SAID_BY_ANNOTATIONS = ("inputs", "outputs", "batch_axis", "preprocess")
 
 
 def recognise(path: Path) -> Sure:

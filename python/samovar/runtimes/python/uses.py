@@ -1,20 +1,26 @@
 """What a class uses, as data: of each handle where the model is, for the control plane to find or load."""
 
 import sys
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from samovar.errors import TargetError
 from samovar.model import declaration_of
-from samovar.runtimes import runtime_for
+from samovar.runtimes import is_model_folder, runtime_for
 from samovar.service.uses import Use, uses_of
 
 __all__ = ["described_uses", "place_of"]
 
+_PROGRAM = ".py"
+
 
 def described_uses(cls: type) -> dict[str, dict[str, Any]]:
-    """By attribute: `kind` (class, file or name), `path`, `class`, `name` and `version`. Raises TargetError."""
+    """By attribute: `kind` (class, file or name), `path`, `class`, `name`, `version`, and `declared` of a file.
+
+    Raises TargetError.
+    """
     return {attribute: _described(cls, used) for attribute, used in uses_of(cls).items()}
 
 
@@ -30,13 +36,29 @@ def place_of(used: Use) -> Path | None:
 
 
 def _described(cls: type, used: Use) -> dict[str, Any]:
+    declared = used.declared.to_json()
     if isinstance(used.target, type):
+        _refuse_settings(cls, used, declared, f"class {used.target.__name__}")
         return _described_class(cls, used.target, used.version)
     place = place_of(used)
     if place is None:
+        _refuse_settings(cls, used, declared, f'"{used.target}", a model of another target')
         return {"kind": "name", "path": None, "class": None, "name": str(used.target), "version": used.version}
     path, class_name = _parts(str(place))
-    return {"kind": "file", "path": path, "class": class_name, "name": None, "version": used.version}
+    if path.endswith(_PROGRAM):
+        _refuse_settings(cls, used, declared, f"a class of {Path(path).name}")
+    found = {"kind": "file", "path": path, "class": class_name, "name": None, "version": used.version}
+    return {**found, "declared": declared} if declared else found
+
+
+def _refuse_settings(cls: type, used: Use, declared: Mapping[str, Any], of: str) -> None:
+    """A file alone cannot say all of itself, and is served because it is used."""
+    if declared:
+        raise TargetError(
+            f'{cls.__name__} ({used.attribute}) sets "{next(iter(declared))}" of {of}',
+            "samovar.use has settings for model files alone: write it into the decorator, or [models.NAME] of "
+            "samovar.toml",
+        )
 
 
 def _described_class(cls: type, target: type, version: str | None) -> dict[str, Any]:
@@ -62,7 +84,7 @@ def _described_class(cls: type, target: type, version: str | None) -> dict[str, 
 def _parts(text: str) -> tuple[str, str | None]:
     """`x.py:Class` as the file and the class."""
     path, separator, name = text.rpartition(":")
-    return (path, name) if separator and path.endswith(".py") else (text, None)
+    return (path, name) if separator and path.endswith(_PROGRAM) else (text, None)
 
 
 def _has_format(text: str) -> bool:
@@ -76,5 +98,5 @@ def _has_format(text: str) -> bool:
 def _is_model(path: Path) -> bool:
     """A file, or a folder with a model: another folder may happen to be named like a model."""
     if path.is_dir():
-        return next(chain(path.glob("model.*"), path.glob("*/model.*")), None) is not None
+        return is_model_folder(path) or next(chain(path.glob("model.*"), path.glob("*/model.*")), None) is not None
     return path.is_file()
