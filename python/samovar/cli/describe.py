@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from samovar.cli.output import columns, text
-from samovar.cli.signatures import batching, is_described, is_service, signature, uses_text
+from samovar.cli.signatures import batching, is_described, is_service, preprocess_text, signature, uses_text
 from samovar.config.options import SERVICE_OPTIONS
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _facts(version: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("source", place),
         *([("trusted", "its file may run code when it is loaded")] if source.get("trusted") else []),
         *([("read from", source["read_from"])] if source.get("read_from") else []),
+        *([("images", preprocess_text(source["preprocess"]))] if source.get("preprocess") else []),
         *([("uses", uses_text(source))] if source.get("uses") else []),
         *batches,
         ("instances", ", ".join(processes) or "none alive"),

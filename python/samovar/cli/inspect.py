@@ -22,16 +22,21 @@ _SHOWN_LABELS = 10
 def inspect(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="a file, file.py:Class, or a repository's folder")],
     trust: Annotated[bool, typer.Option("--trust", help="let a file run code when it is loaded")] = False,
+    sample: Annotated[
+        Path | None, typer.Option("--sample", metavar="FILE.json", help="write a request with made-up values")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe the models and services of a file or folder, and how to call them."""
     from samovar.cli.output import print_json
 
     answers = list(_answers(target, trust=trust))
+    if sample is not None:
+        _write_sample(sample, [model for _, answer in answers for model in answer["models"]], target)
     if as_json:
         print_json([{"path": str(path), **answer} for path, answer in answers])
     else:
-        _print([model for _, answer in answers for model in answer["models"]], target)
+        _print([model for _, answer in answers for model in answer["models"]], target, sample)
     faults = [(path, answer["cause"]) for path, answer in answers if answer["cause"]]
     for _, cause in faults:
         _explain(cause)
@@ -66,7 +71,28 @@ def _answers(target: str, *, trust: bool) -> Iterator[tuple[Path, dict[str, Any]
             yield source.path, {"models": [], "cause": describe_failure(error)}
 
 
-def _print(models: list[dict[str, Any]], target: str) -> None:
+def _write_sample(file: Path, models: list[dict[str, Any]], target: str) -> None:
+    """Write a request of the one model of the target. Raises TargetError."""
+    import json
+
+    from samovar.control.example import sample
+
+    if file.suffix != ".json":
+        raise TargetError(f'--sample "{file}" is written as JSON', f"name it {file.with_suffix('.json')}")
+    if not models:
+        return  # what is wrong is told anyway
+    if len(models) > 1 or models[0]["service"] is not None:
+        what = f"{len(models)} models" if len(models) > 1 else f'the service "{models[0]["name"]}"'
+        cure = "name one of them" if len(models) > 1 else f"its page /{models[0]['name']}/docs has samples"
+        raise TargetError(f"--sample writes a request of one model, and {target} has {what}", cure)
+    request, _ = sample(models[0], _URL, str(file))
+    try:
+        file.write_text(json.dumps(request) + "\n")
+    except OSError as error:
+        raise TargetError(f'--sample "{file}" cannot be written: {error.strerror}') from None
+
+
+def _print(models: list[dict[str, Any]], target: str, sample: Path | None) -> None:
     from samovar.cli.output import show, text
     from samovar.cli.signatures import is_service, signature
 
@@ -77,7 +103,7 @@ def _print(models: list[dict[str, Any]], target: str) -> None:
         table = _addresses(model) if is_service(model) else signature(model)
         show(*([""] if number else []), title, table, *map(text, _origin(model["source"])), "")
         version = model["version"] if names.count(model["name"]) > 1 else None
-        for line in _calls(model, target, version):
+        for line in _calls(model, target, version, sample):
             print(line)  # never folded: to be copied
 
 
@@ -93,7 +119,10 @@ def _facts(model: dict[str, Any]) -> list[str]:
 
 def _origin(source: Mapping[str, Any]) -> list[str]:
     """Where the signature was read from, and what stands in outputs by their places."""
+    from samovar.cli.signatures import preprocess_text
+
     lines = [f"read from {source['read_from']}"] if source.get("read_from") else []
+    lines += [f"images    {preprocess_text(source['preprocess'])}"] if source.get("preprocess") else []
     lines += [f"{source['note']}"] if source.get("note") else []
     if source.get("columns"):
         lines.append(f"columns   {', '.join(source['columns'])}")
@@ -114,18 +143,19 @@ def _addresses(model: dict[str, Any]) -> "RenderableType":
     return columns(("", "path"), [*rows, ("GET", f"/{model['name']}/docs")])
 
 
-def _calls(model: dict[str, Any], target: str, version: str | None) -> list[str]:
-    """How to serve and call a model, or that version of it."""
-    from samovar.control.example import curl_line, infer_line, python_lines, service_line
+def _calls(model: dict[str, Any], target: str, version: str | None, file: Path | None) -> list[str]:
+    """How to serve and call a model, or that version of it; `file` is of its sample."""
+    from samovar.control.example import curl_line, infer_line, python_lines, sample, service_line
 
     serve = f"serve   samovar serve {shlex.quote(target)}"
     if model["service"] is not None:
         return [serve, f"call    {service_line(model, _URL, None)}"]
+    curl = curl_line(model, _URL, None, version) if file is None else sample(model, _URL, str(file), version)[1]
     python = python_lines(model, _place(model["source"]))
     return [
         serve,
         f"call    {infer_line(model, version)}",
-        f"        {curl_line(model, _URL, None, version)}",
+        f"        {curl}",
         *(f"{'python' if number == 0 else '':8}{line}" for number, line in enumerate(python)),
     ]
 

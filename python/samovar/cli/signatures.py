@@ -9,9 +9,10 @@ from samovar.config import ModelConfig
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["batching", "is_described", "is_service", "shape_text", "signature", "uses_text"]
+__all__ = ["batching", "is_described", "is_service", "preprocess_text", "shape_text", "signature", "uses_text"]
 
 _UNKNOWN = "unknown"
+_PREPARATION = ("resize", "resample", "crop", "channels", "scale", "mean", "std", "layout")  # in the order of the steps
 
 
 def is_described(model: Mapping[str, Any]) -> bool:
@@ -53,6 +54,13 @@ def batching(options: Mapping[str, Any], batch_axis: bool) -> str:
     return f"batches of up to {rows}" if rows > 1 else "one row at a time"
 
 
+def preprocess_text(settings: Mapping[str, Any]) -> str:
+    """What happens to images before the model: `resize 256, ..., into pixel_values FP32 [3,224,224]`."""
+    pixels = settings["input"]
+    said = [f"{key} {_short(settings[key])}" for key in _PREPARATION if settings[key] is not None]
+    return f"{', '.join(said)}, into {pixels['name']} {pixels['datatype']} {_list(pixels['dims'])}"
+
+
 def uses_text(source: Mapping[str, Any]) -> str:
     """What a version calls: `stn, lprnet.onnx`; before it is loaded the place of a model, then its name."""
     places = [
@@ -60,6 +68,12 @@ def uses_text(source: Mapping[str, Any]) -> str:
         for use in source.get("uses", {}).values()
     ]
     return ", ".join(dict.fromkeys(places))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_short, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _list(dims: list[Any]) -> str:

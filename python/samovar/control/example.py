@@ -1,4 +1,4 @@
-"""A request to try, with curl, with `samovar infer`, from Python: what the start and `samovar inspect` print."""
+"""A request to try, with curl, with `samovar infer`, from Python: what the start and `samovar inspect` give."""
 
 import json
 import re
@@ -7,12 +7,15 @@ from keyword import iskeyword
 from math import prod
 from typing import Any
 
+from samovar.errors import TargetError
 from samovar.types import Datatype, Signature, TensorSpec
 
-__all__ = ["curl_line", "infer_line", "python_lines", "service_line"]
+__all__ = ["curl_line", "infer_line", "python_lines", "sample", "service_line"]
 
 _MAX_JSON_ELEMENTS = 64
 _NOT_IN_JSON = frozenset({Datatype.FP16, Datatype.BF16})
+_PHOTO = "photo.jpg"
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="  # a gray PNG
 
 
 def curl_line(model: dict[str, Any], url: str, socket: str | None, version: str | None = None) -> str:
@@ -24,19 +27,36 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None, version: str 
     signature = Signature.from_json(model)
     inputs = _examples(model)
     is_small = sum(prod(tensor["shape"]) for tensor in inputs) <= _MAX_JSON_ELEMENTS
-    as_json = is_small and not any(spec.datatype in _NOT_IN_JSON for spec in signature.inputs)
-    answer_as_json = not any(spec.datatype in _NOT_IN_JSON for spec in signature.outputs)
-    curl = [
-        "curl",
-        *(["--unix-socket", shlex.quote(socket)] if socket else []),
-        f"{url}/v2/models/{model['name']}{'' if version is None else f'/versions/{version}'}/infer",
-    ]
-    request: dict[str, Any] = {} if answer_as_json else {"parameters": {"binary_data_output": True}}
-    curl += [] if answer_as_json else ["--output", "answer.bin"]
-    if as_json:
-        body = {**request, "inputs": [{**tensor, "data": _values(tensor)} for tensor in inputs]}
-        return " ".join([*curl, "-H", "'Content-Type: application/json'", "-d", shlex.quote(json.dumps(body))])
+    curl, request = _curl(model, url, socket, version)
+    if is_small and not any(spec.datatype in _NOT_IN_JSON for spec in signature.inputs):
+        body = {**request, "inputs": [{**tensor, "data": _values(model, tensor)} for tensor in inputs]}
+        return _with_json(curl, json.dumps(body))
     return _binary(curl, request, inputs)
+
+
+def sample(model: dict[str, Any], url: str, file: str, version: str | None = None) -> tuple[dict[str, Any], str]:
+    """A request with one row of made-up values: its JSON, and a shell command that sends it from this file.
+
+    Raises TargetError for a datatype that JSON does not carry.
+    """
+    curl, request = _curl(model, url, None, version)
+    for spec in Signature.from_json(model).inputs:
+        if spec.datatype in _NOT_IN_JSON:
+            raise TargetError(
+                f'input "{spec.name}" of model "{model["name"]}" is {spec.datatype.name}, which JSON does not carry',
+                "leave --sample out: the lines that are printed then send bytes",
+            )
+    from random import Random  # 5 ms that the start of an engine does without
+
+    random = Random(0)  # noqa: S311 - the same numbers each time
+    inputs = []
+    for tensor in _examples(model):
+        is_float = tensor["datatype"].startswith("FP")
+        made_up = (
+            [round(random.random(), 4) for _ in range(prod(tensor["shape"]))] if is_float else _values(model, tensor)
+        )
+        inputs.append({**tensor, "data": made_up})
+    return {**request, "inputs": inputs}, _with_json(curl, f"@{file}")
 
 
 def service_line(service: dict[str, Any], url: str, socket: str | None) -> str:
@@ -60,7 +80,9 @@ def infer_line(model: dict[str, Any], version: str | None = None) -> str:
     words = ["samovar", "infer", model["name"], *([] if version is None else ["--version", version])]
     for tensor in _examples(model):
         is_small = prod(tensor["shape"]) <= _MAX_JSON_ELEMENTS
-        value = json.dumps(_nested(tensor)) if is_small else f"@{tensor['name']}.npy"
+        value = json.dumps(_nested(tensor, _value(tensor))) if is_small else f"@{tensor['name']}.npy"
+        if _is_image(model, tensor):
+            value = f"@{_PHOTO}"
         words += ["--input", shlex.quote(f"{tensor['name']}={value}")]
     return " ".join(words)
 
@@ -68,17 +90,30 @@ def infer_line(model: dict[str, Any], version: str | None = None) -> str:
 def python_lines(model: dict[str, Any], place: str) -> list[str]:
     """A program that calls the model in its own process; `place` is what `samovar.load` takes."""
     inputs = _examples(model)
-    values = [_array(tensor) for tensor in inputs]
+    values = [_photos(tensor) if _is_image(model, tensor) else _array(tensor) for tensor in inputs]
     if all(tensor["name"].isidentifier() and not iskeyword(tensor["name"]) for tensor in inputs):
         values = [f"{tensor['name']}={value}" for tensor, value in zip(inputs, values, strict=True)]
     imports = ["ml_dtypes"] if any("ml_dtypes" in value for value in values) else []
     return [
         *(f"import {module}" for module in imports),
-        *(["import numpy as np"] if inputs else []),
+        *(["import numpy as np"] if any("np." in value for value in values) else []),
         "import samovar",
         f"model = samovar.load({json.dumps(place, ensure_ascii=False)})",
         f"print(model.predict({', '.join(values)}))",
     ]
+
+
+def _curl(model: dict[str, Any], url: str, socket: str | None, version: str | None) -> tuple[list[str], dict[str, Any]]:
+    """The words of a command up to the body, and what stands in that besides the inputs."""
+    curl = ["curl", *(["--unix-socket", shlex.quote(socket)] if socket else [])]
+    curl.append(f"{url}/v2/models/{model['name']}{'' if version is None else f'/versions/{version}'}/infer")
+    if any(spec.datatype in _NOT_IN_JSON for spec in Signature.from_json(model).outputs):
+        return [*curl, "--output", "answer.bin"], {"parameters": {"binary_data_output": True}}
+    return curl, {}
+
+
+def _with_json(curl: list[str], body: str) -> str:
+    return " ".join([*curl, "-H", "'Content-Type: application/json'", "-d", shlex.quote(body)])
 
 
 def _query(fields: dict[str, Any]) -> str:
@@ -102,9 +137,20 @@ def _examples(model: dict[str, Any]) -> list[dict[str, Any]]:
     return [_example(spec, batch_axis=signature.batch_axis) for spec in signature.inputs]
 
 
-def _nested(tensor: dict[str, Any]) -> Any:
+def _is_image(model: dict[str, Any], tensor: dict[str, Any]) -> bool:
+    """Whether an input takes files of images, which `preprocess` in samovar.toml makes of one of pixels."""
+    settings = model["source"].get("preprocess")
+    return settings is not None and model["inputs"][settings["place"]]["name"] == tensor["name"]
+
+
+def _photos(tensor: dict[str, Any]) -> str:
+    """An expression."""
+    photo = f'open("{_PHOTO}", "rb").read()'
+    return str(_nested(tensor, photo)).replace(repr(photo), photo)
+
+
+def _nested(tensor: dict[str, Any], value: Any) -> Any:
     """Nested lists of one value."""
-    value = _value(tensor)
     for length in reversed(tensor["shape"]):
         value = [value] * length
     return value
@@ -135,8 +181,8 @@ def _example(spec: TensorSpec, *, batch_axis: bool) -> dict[str, Any]:
     return {"name": spec.name, "datatype": (spec.datatype or Datatype.FP32).name, "shape": shape}
 
 
-def _values(tensor: dict[str, Any]) -> list[Any]:
-    return [_value(tensor)] * prod(tensor["shape"])
+def _values(model: dict[str, Any], tensor: dict[str, Any]) -> list[Any]:
+    return [_PIXEL if _is_image(model, tensor) else _value(tensor)] * prod(tensor["shape"])
 
 
 def _value(tensor: dict[str, Any]) -> Any:

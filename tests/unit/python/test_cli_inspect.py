@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import models
 from commands import run
+from samovar.runtimes import Question, describe
 from serving import ended
 
 SCALE = """
@@ -141,3 +143,60 @@ def test_a_service_is_shown_by_its_addresses(program: Callable[..., Path]) -> No
         ["GET", "/plates/docs"],
     ]
     assert shlex.split(lines[-1])[:3] == ["call", "curl", "http://127.0.0.1:8000/plates/read"]
+
+
+def test_a_sample_is_a_request_and_the_line_that_sends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    models.sums(tmp_path / "sums.onnx")
+    ran = run("inspect", "sums.onnx", "--sample", "a request.json")
+    assert ran.code == 0, ran.err
+    request = json.loads((tmp_path / "a request.json").read_text())
+    assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in request["inputs"]] == [
+        ("a", "FP32", [1, 3]),
+        ("b", "FP32", [1, 3]),
+    ]
+    numbers = [number for tensor in request["inputs"] for number in tensor["data"]]
+    assert len(set(numbers)) == 6
+    assert all(0 <= number < 1 for number in numbers)
+    curl = next(line for line in ran.out.splitlines() if line.strip().startswith("curl"))
+    assert shlex.split(curl)[-2:] == ["-d", "@a request.json"]
+    run("inspect", "sums.onnx", "--sample", "again.json", "--json")
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "a request.json").read_text()
+
+
+def test_a_sample_that_cannot_be_is_told(tmp_path: Path, program: Callable[..., Path]) -> None:
+    def told(target: Path, file: str) -> str:
+        ran = run("inspect", str(target), "--sample", str(tmp_path / file))
+        assert ran.code == 2
+        assert not (tmp_path / file).exists()
+        return ran.err
+
+    half = models.echo(tmp_path / "half.onnx", "FLOAT16")
+    assert 'input "x" of model "half" is FP16, which JSON does not carry' in told(half, "a.json")
+    assert "is written as JSON; name it" in told(half, "a.npz")
+    assert "cannot be written: No such file or directory" in told(models.sums(tmp_path / "s.onnx"), "none/a.json")
+    services = program(SCALE + SERVICE)
+    assert "--sample writes a request of one model, and" in told(services, "a.json")
+    assert "has 2 models; name one of them" in told(services, "a.json")
+    assert 'has the service "plates"; its page /plates/docs has samples' in told(Path(f"{services}:Plates"), "a.json")
+
+
+def test_what_a_file_says_of_itself_is_shown(tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "double.onnx")
+    (answer,) = json.loads(run("inspect", "--json", str(path)).out)
+    assert answer["models"][0]["source"]["read_from"] == "the graph"
+    assert "\nread from the graph\n" in run("inspect", str(path)).out
+
+
+def test_labels_and_columns_are_shown_and_many_are_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = models.scale(tmp_path / "double.onnx")
+    (model,) = describe(Question(path))
+    source = {"labels": {"output": [f"label {number}" for number in range(12)]}, "columns": ["age", "fare"]}
+    model["source"] |= {**source, "note": "a hint"}
+    monkeypatch.setattr("samovar.cli.inspection.ask", lambda question: {"models": [model], "cause": None})
+    lines = run("inspect", str(path)).out.splitlines()
+    shown = ", ".join(f"label {number}" for number in range(10))
+    assert f"labels    output: {shown}, ... (12)" in lines
+    assert {"columns   age, fare", "a hint"} <= set(lines)
+    (answer,) = json.loads(run("inspect", "--json", str(path)).out)
+    assert answer["models"][0]["source"].items() >= source.items()

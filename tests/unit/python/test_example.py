@@ -18,6 +18,7 @@ def described(
         "inputs": [{"name": name, "datatype": datatype, "dims": dims} for name, (datatype, dims) in inputs.items()],
         "outputs": [{"name": "output", "datatype": output, "dims": []}],
         "batch_axis": batch_axis,
+        "source": {},
     }
 
 
