@@ -32,7 +32,7 @@ def with_images(question: Question, model: dict[str, Any]) -> dict[str, Any]:
         return model if declared is False or file is None else _with_hint(model)
     settings = dict(checked(declared, question.path.name)) if isinstance(declared, dict) else {}
     if file is not None:
-        settings = {**read_processor(file), **settings}
+        settings = {**_of_file(file, settings), **settings}
     elif declared is True:
         raise ConfigError(
             f"preprocess = true is set for {question.path.name}, but no {FILE} lies beside it",
@@ -93,6 +93,16 @@ class ImageModel:
 def _processor(path: Path) -> Path | None:
     file = (path if path.is_dir() else path.parent) / FILE
     return file if file.is_file() else None
+
+
+def _of_file(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a processor's file says; one that cannot be followed is left alone where samovar.toml says the whole."""
+    try:
+        return read_processor(file)
+    except ConfigError:
+        if {"mean", "std"} <= settings.keys() and not settings.keys().isdisjoint(("resize", "crop")):
+            return {}
+        raise
 
 
 def _with_hint(model: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The keys of a `preprocessor_config.json`: https://huggingface.co/docs/transforme
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,13 @@ __all__ = ["FILE", "checked", "read_processor"]
 FILE = "preprocessor_config.json"
 _MAX_LENGTH = 16_384
 _MAX_BYTES = 1 << 20
-_DECLARE = "declare the whole in samovar.toml: preprocess = { resize = [224, 224], mean = [...], std = [...] }"
-# What changes pixels and is none of our keys.
-_OTHERS = (
-    "do_affine_transform",
-    "do_align_long_axis",
-    "do_color_quantize",
-    "do_image_splitting",
-    "do_pad",
-    "do_split_image",
-    "do_thumbnail",
-    "ensure_multiple_of",
-    "keep_aspect_ratio",
-    "patch_size",
-    "rescale_offset",
-    "size_divisor",
-)
+_DECLARE = "declare resize or crop, mean and std in samovar.toml: preprocess = { resize = 256, crop = 224, mean = ... }"
+# Processors that do what their keys say, compared with those of transformers 5.23: of others, such as Levit's and
+# EfficientNet's, some of the numbers stand in their code. To the first a size of one number is the shorter side.
+_SHORTER_SIDE = ("Bit", "CLIP", "ChineseCLIP", "ConvNext", "MobileNetV1", "MobileNetV2")
+_BOTH_SIDES = ("Beit", "Blip", "DeiT", "OwlViT", "Pvt", "Segformer", "Siglip", "ViT")
+_TYPE = re.compile(r"(.+?)(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)")
+_OTHERS = ("do_pad", "do_flip_channel_order", "size_divisor")  # what changes pixels and is none of our keys
 
 
 def checked(table: Mapping[str, Any], file: str) -> dict[str, Any]:
@@ -55,13 +47,11 @@ def read_processor(file: Path) -> dict[str, Any]:
     others = [key for key in _OTHERS if content.get(key)]
     if others:
         raise ConfigError(f'{file} sets "{others[0]}", which preprocess does not know', _DECLARE)
-    found: dict[str, Any] = {**_sizes(content, file), "scale": 1.0}
+    found: dict[str, Any] = {**_sizes(content, _kind(content, file), file), "scale": 1.0}
     if content.get("do_rescale", True):
         found["scale"] = content.get("rescale_factor", 1 / 255)
     if content.get("do_normalize", True) and "image_mean" in content and "image_std" in content:
         found |= {"mean": content["image_mean"], "std": content["image_std"]}
-    if content.get("do_flip_channel_order"):
-        found["channels"] = "BGR"
     number = content.get("resample")
     if number is not None and content.get("do_resize", True):
         found["resample"] = RESAMPLES[number] if type(number) is int and 0 <= number < len(RESAMPLES) else number
@@ -79,16 +69,27 @@ def _content(file: Path) -> dict[str, Any]:
     return content
 
 
-def _sizes(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def _kind(content: Mapping[str, Any], file: Path) -> str | None:
+    """The processor: ViT, for instance; None where the file does not say. Raises ConfigError for an unknown one."""
+    said = content.get("image_processor_type", content.get("feature_extractor_type"))
+    if said is None:
+        return None
+    parts = _TYPE.fullmatch(said) if isinstance(said, str) else None
+    if parts is None or parts[1] not in (*_SHORTER_SIDE, *_BOTH_SIDES):
+        raise ConfigError(f"{file} is of {said}, which may do more than its keys say", _DECLARE)
+    return parts[1]
+
+
+def _sizes(content: Mapping[str, Any], kind: str | None, file: Path) -> dict[str, Any]:
     """`resize` and `crop`."""
     is_cropped = bool(content.get("do_center_crop"))
     found: dict[str, Any] = {}
     if content.get("do_resize", True) and "size" in content:
-        # A number alone is what older files have: of the shorter side for processors that crop, else of both.
-        found["resize"] = _size(content["size"], file, is_square=not is_cropped)
+        is_square = kind in _BOTH_SIDES if kind else not is_cropped
+        found["resize"] = _size(content["size"], file, is_square=is_square)
     if is_cropped:
         found["crop"] = _size(content.get("crop_size", content.get("size")), file, is_square=True)
-    share, edge = content.get("crop_pct"), found.get("resize")
+    share, edge = content.get("crop_pct", 224 / 256 if kind == "ConvNext" else None), found.get("resize")
     if share and type(edge) is int:  # of ConvNeXt: its small images are cropped, its large ones warped
         found |= {"resize": int(edge / share), "crop": [edge, edge]} if edge < 384 else {"resize": [edge, edge]}
     elif share:

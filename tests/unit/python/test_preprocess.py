@@ -222,9 +222,17 @@ PROCESSORS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "square": ({"size": 24, "do_rescale": False}, {"resize": [24, 24], "scale": 1}),
     "convnext": ({"size": {"shortest_edge": 24}, "crop_pct": 0.75, "do_rescale": True}, {"resize": 32, "crop": 24}),
-    "flipped": (
-        {"size": {"shortest_edge": 24}, "do_center_crop": True, "crop_size": 24, "do_flip_channel_order": True},
-        {"resize": 24, "crop": 24, "channels": "BGR"},
+    "convnext, large": (
+        {"size": {"shortest_edge": 400}, "image_processor_type": "ConvNextImageProcessor"},
+        {"resize": [400, 400]},
+    ),
+    "deit": (
+        {"size": 32, "do_center_crop": True, "crop_size": 24, "feature_extractor_type": "DeiTFeatureExtractor"},
+        {"resize": [32, 32], "crop": 24},
+    ),
+    "fast": (
+        {"size": 32, "do_center_crop": True, "crop_size": 24, "image_processor_type": "CLIPImageProcessorFast"},
+        {"resize": 32, "crop": 24},
     ),
 }
 
@@ -233,9 +241,10 @@ PROCESSORS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_the_file_of_an_image_processor_says_the_same(
     tmp_path: Path, content: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    wanted = prepared(model(tmp_path), settings, file_of(PHOTO))
+    path = model(tmp_path, ("batch", 3, "height", "width"))
+    wanted = prepared(path, settings, file_of(PHOTO))
     processor(tmp_path, **content)
-    assert prepared(model(tmp_path), True, file_of(PHOTO)).tolist() == wanted.tolist()
+    assert prepared(path, True, file_of(PHOTO)).tolist() == wanted.tolist()
 
 
 def test_a_table_completes_that_file(tmp_path: Path) -> None:
@@ -245,10 +254,21 @@ def test_a_table_completes_that_file(tmp_path: Path) -> None:
     assert found.tolist() == wanted.tolist()
 
 
+def test_a_whole_table_needs_no_file_that_can_be_followed(tmp_path: Path) -> None:
+    processor(tmp_path, size=24, image_processor_type="LevitImageProcessor")
+    settings = {"crop": 24, "mean": MEAN, "std": STD}
+    wanted = prepared(model(tmp_path / "bare"), settings, file_of(PHOTO))
+    assert prepared(model(tmp_path), settings, file_of(PHOTO)).tolist() == wanted.tolist()
+    assert "is of LevitImageProcessor" in refused(model(tmp_path), {"crop": 24, "mean": MEAN})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"size": 24, "do_pad": true}', 'sets "do_pad", which preprocess does not know; declare the whole in samovar'),
+        ('{"size": 24, "do_pad": true}', 'sets "do_pad", which preprocess does not know; declare resize or crop, mean'),
+        ('{"size": 24, "image_processor_type": "LevitImageProcessor"}', "is of LevitImageProcessor, which may do more"),
+        ('{"size": 24, "image_processor_type": 3}', "is of 3, which may do more"),
+        ('{"size": 24, "do_flip_channel_order": true}', 'sets "do_flip_channel_order", which preprocess does not know'),
         ('{"size": {"longest_edge": 24}}', "has the size {'longest_edge': 24}, which preprocess does not know"),
         ('{"size": 24, "crop_pct": 0.9}', 'sets "crop_pct", which preprocess knows beside size.shortest_edge alone'),
         ('{"sampling_rate": 16000}', "is not of an image processor"),
