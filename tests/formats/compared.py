@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from samovar.config.declared import Declared
+from samovar.runtimes import Question, describe, runtime_named
+from samovar.types import Signature
 from serving import NotReadyError, Serve, Served
 
 Arrays = Mapping[str, np.ndarray]
@@ -49,6 +52,19 @@ def check_answers(
     return served
 
 
+def answers(target: Path, inputs: Arrays, declared: Declared | None = None) -> dict[str, np.ndarray]:
+    """What the runtime of a file answers in this process: for the many kinds of one format, where an engine is slow."""
+    description = describe(Question(target, declared=declared or Declared()))[0]
+    options = {"threads": 1, "writable_inputs": False, **description["options"]}
+    model = runtime_named(description["runtime"]).load({**description, "options": options})
+    found = model.predict([inputs[tensor["name"]] for tensor in description["inputs"]])
+    outputs = Signature.from_json(description).outputs
+    for tensor, array in zip(outputs, found, strict=True):
+        assert tensor.datatype is not None
+        assert array.dtype == tensor.datatype.numpy_name, tensor
+    return {tensor.name: array for tensor, array in zip(outputs, found, strict=True)}
+
+
 def same(found: Arrays, wanted: Arrays, tolerance: float) -> None:
     """Equal names, shapes and values; texts are compared as bytes."""
     assert set(found) == set(wanted)
@@ -74,10 +90,14 @@ def refusal(serve: Serve, target: Path, *arguments: str) -> str:
     raise AssertionError(f"{target} is served")
 
 
-def check_damage(serve: Serve, target: Path, *words: str) -> None:
-    """A file cut in half, and one of noise, are refused with these words, while a neighbour is served."""
+def check_damage(serve: Serve, target: Path, *words: str, is_named: bool = True) -> None:
+    """A file cut in half, and one of noise, are refused with these words, while a neighbour is served.
+
+    Noise is, where the suffix is no sign of the format (not `is_named`), noise after the first bytes of the file.
+    """
     content = target.read_bytes()
-    for place, damaged in (("cut", content[: len(content) // 2]), ("noise", bytes(range(256)) * 8)):
+    noise = (b"" if is_named else content[:64]) + bytes(range(256)) * 8
+    for place, damaged in (("cut", content[: len(content) // 2]), ("noise", noise)):
         folder = target.parent / place
         folder.mkdir()
         broken = folder / target.name

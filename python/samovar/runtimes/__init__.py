@@ -40,6 +40,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "torchscript": (".pt", ".pth", ".ts"),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
+    "xgboost": (".json", ".ubj"),
 }
 RUNTIMES = tuple(_SUFFIXES)
 

@@ -7,10 +7,21 @@ from samovar.errors import InvalidInputError
 from samovar.runtimes.tensors import FileTensor
 from samovar.types import Datatype
 
-__all__ = ["MATRIX", "classifier_outputs", "column_inputs", "label_array", "labels_of", "matrix_input", "texts"]
+__all__ = [
+    "LABEL",
+    "MATRIX",
+    "PREDICTION",
+    "PROBABILITIES",
+    "classifier_outputs",
+    "column_inputs",
+    "label_array",
+    "labels_of",
+    "matrix_input",
+    "texts",
+]
 
 MATRIX = "x"
-LABEL, PROBABILITIES = "label", "probabilities"
+LABEL, PROBABILITIES, PREDICTION = "label", "probabilities", "prediction"
 _BATCH = "batch"
 
 
