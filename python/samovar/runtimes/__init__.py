@@ -41,6 +41,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "torchscript": (".pt", ".pth", ".ts"),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
+    "lightgbm": (".txt",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 
