@@ -42,6 +42,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),
+    "catboost": (".cbm",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 
