@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from samovar.config.declared import BATCH, MAX_RANK, Declared, DeclaredTensor
 from samovar.errors import TargetError
 from samovar.types import Datatype, Signature, TensorSpec
 
-__all__ = ["FileTensor", "signature_of"]
+__all__ = ["FileTensor", "fixed_batch", "labels_in", "signature_of"]
 
 _BATCH_NAMES = ("n", "b", "bs")
 _DECLARED = "declared in samovar.toml"
@@ -38,6 +39,20 @@ def signature_of(
         if batch_axis:
             _check_batch_axis(file, inputs, outputs)
     return Signature(_specs(inputs, batch_axis), _specs(outputs, batch_axis), batch_axis)
+
+
+def fixed_batch(signature: Signature, cure: str) -> dict[str, str]:
+    """The `note` of a description where the file takes one row at a time; `cure` says how to export it better."""
+    is_fixed = not signature.batch_axis and bool(signature.inputs)
+    if is_fixed and all(tensor.dims is not None and tensor.dims[:1] == (1,) for tensor in signature.inputs):
+        return {"note": f"the file has a fixed batch of 1, so calls run one at a time; {cure}"}
+    return {}
+
+
+def labels_in(signature: Signature, labels: Sequence[Any]) -> dict[str, Any]:
+    """The `labels` of a description: of the one output whose last axis has so many places."""
+    fitting = [tensor.name for tensor in signature.outputs if tensor.dims and tensor.dims[-1] == len(labels)]
+    return {"labels": {fitting[0]: list(labels)}} if labels and len(fitting) == 1 else {}
 
 
 def _with_declared(

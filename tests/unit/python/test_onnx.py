@@ -47,7 +47,17 @@ def test_a_file_is_described_whole(tmp_path: Path) -> None:
             "name": "double",
             "version": "1",
             "runtime": "onnx",
-            "source": {"path": str(path), "uses": {}, "read_from": "the graph"},
+            "source": {
+                "path": str(path),
+                "uses": {},
+                "read_from": "the graph",
+                "runtime_options": {
+                    "optimization": "all",
+                    "save_optimized": None,
+                    "execution_mode": "sequential",
+                    "providers": ["CPUExecutionProvider"],
+                },
+            },
             "inputs": [{"name": "x", "datatype": "FP32", "dims": [3]}],
             "outputs": [{"name": "output", "datatype": "FP32", "dims": [3]}],
             "batch_axis": True,
@@ -394,6 +404,44 @@ def test_a_file_that_changed_since_is_not_loaded_in_its_place(tmp_path: Path) ->
         LoadError, match=r"has other inputs or outputs than when it was inspected; load the model again$"
     ):
         load(spec)
+
+
+def test_a_fixed_batch_of_one_is_hinted_at(tmp_path: Path) -> None:
+    for shape, is_fixed in (((1, 3), True), (("batch", 3), False), ((2, 3), False), ((), False), (None, False)):
+        note = described(models.echo(tmp_path / "m.onnx", shape=shape))["source"].get("note", "")
+        assert (note.startswith("the file has a fixed batch of 1, so calls run one at a time; export it")) is is_fixed
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("labels", '["cat", "dog", "bird"]'),
+        ("names", "{0: 'cat', 1: 'dog', 2: 'bird'}"),
+        ("id2label", '{"0": "cat", "1": "dog", "2": "bird"}'),
+        ("classes", "cat, dog, bird"),
+        ("class_names", "cat\ndog\nbird\n"),
+    ],
+)
+def test_labels_in_the_metadata_belong_to_the_output_with_as_many_places(tmp_path: Path, key: str, text: str) -> None:
+    assert with_metadata(tmp_path, key, text)["source"]["labels"] == {"output": ["cat", "dog", "bird"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("labels", "cat,dog"), ("author", "a,b,c"), ("names", "{1: 'a', 2: 'b', 3: 'c'}"), ("labels", "[[1], [2], [3]]")],
+)
+def test_other_metadata_gives_no_labels(tmp_path: Path, key: str, text: str) -> None:
+    assert "labels" not in with_metadata(tmp_path, key, text)["source"]
+
+
+def with_metadata(folder: Path, key: str, text: str) -> dict[str, Any]:
+    import onnx
+
+    path = models.scale(folder / "m.onnx")
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {key: text})
+    onnx.save(model, path)
+    return described(path)
 
 
 def test_a_file_has_one_model_and_runs_one_call(tmp_path: Path) -> None:
