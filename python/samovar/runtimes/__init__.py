@@ -43,6 +43,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),
     "catboost": (".cbm",),
+    "openvino": (".xml",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 
