@@ -44,6 +44,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "lightgbm": (".txt",),
     "catboost": (".cbm",),
     "openvino": (".xml",),
+    "jax": (".jaxexport",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 

@@ -1,0 +1,207 @@
+"""Runtime of functions that jax.export serialised, by XLA on the processor.
+
+What such a file has: https://docs.jax.dev/en/latest/export/export.html
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from samovar.config.declared import DeclaredTensor
+from samovar.errors import InvalidInputError, TargetError, text_of
+from samovar.runtimes import About, Question, Sure
+from samovar.runtimes.contents import foreign, peek
+from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
+from samovar.runtimes.tensors import FileTensor, fixed_batch, signature_of
+from samovar.types import Datatype, Signature
+
+__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
+
+IMPORTS = ("numpy", "jax")
+ABOUT = About(
+    "JAX functions",
+    extra="jax",
+    recognised_by="flatbuffer with StableHLO; suffix .jaxexport, or runtime = 'jax'",
+    signature_from="arguments and result of the function; a symbol that is called b, n or batch is the batch axis",
+    safety="safe",
+)
+
+_SUFFIX = ".jaxexport"
+_HEAD = 4096
+_MOST_ROOT = 256  # where the root of the flatbuffer is, which has 20 or so fields
+_WIDE = ("int64", "uint64", "float64")
+_DYNAMIC = 'export it for jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 4"), dtype), for instance'
+
+
+def recognise(path: Path) -> Sure:
+    """Flatbuffers, which have no number of their own here, with a program of StableHLO."""
+    start = peek(path, _HEAD)
+    if b"StableHLO_v" in start and int.from_bytes(start[:4], "little") < _MOST_ROOT:
+        return Sure.CERTAIN
+    return Sure.NAME if path.suffix.lower() == _SUFFIX else Sure.NO
+
+
+def inspect(question: Question) -> list[dict[str, Any]]:
+    """Describe a function: an input for each array among its arguments. Raises TargetError or ConfigError."""
+    path, declared = question.path, question.declared
+    runtime_options(question, {})
+    exported = _exported(path)
+    names = _names("input", exported.in_tree, declared.inputs), _names("output", exported.out_tree, declared.outputs)
+    signature = signature_of(
+        path.name,
+        [_tensor(path, "input", name, aval) for name, aval in zip(names[0], exported.in_avals, strict=True)],
+        [_tensor(path, "output", name, aval) for name, aval in zip(names[1], exported.out_avals, strict=True)],
+        declared,
+    )
+    return [
+        describe(
+            question,
+            "jax",
+            signature,
+            declared.options,
+            IMPORTS,
+            read_from=f"the exported function {exported.fun_name}",
+            **fixed_batch(signature, _DYNAMIC),
+        )
+    ]
+
+
+def load(spec: dict[str, Any]) -> FileModel:
+    """Load a function; XLA compiles it for each size of batch, at the first call. Raises TargetError or ConfigError."""
+    path = Path(spec["source"]["path"])
+    check_options(path, spec["options"])
+    # XLA asks nothing else how many threads it may have, and asks once: nothing before may start it, `inspect` neither.
+    os.environ.setdefault("NPROC", str(spec["options"]["threads"]))
+    exported = _exported(path)
+    _check_program(path, exported)
+    return FileModel(Signature.from_json(spec), _run(exported, has_batches=spec["batch_axis"]))
+
+
+def _run(exported: Any, *, has_batches: bool) -> Callable[[dict[str, Any]], Any]:
+    """One call; its batch is filled with zeros up to a power of two, as a compilation takes 0.05 to 0.8 s."""
+    import jax
+    import numpy as np
+
+    function = jax.jit(exported.call)
+    sizes: dict[int, int] = {}
+
+    def called(arrays: Sequence[Any]) -> list[Any]:
+        arguments, named = jax.tree.unflatten(exported.in_tree, arrays)
+        try:
+            return [np.asarray(found) for found in jax.tree.leaves(function(*arguments, **named))]
+        except ValueError as error:
+            shapes = ", ".join(str(list(array.shape)) for array in arrays)
+            raise InvalidInputError(
+                f"the function does not take the shapes {shapes}: {text_of(error).splitlines()[0]}",
+                "see the constraints that it was exported with; one on the batch wants max_batch_size in samovar.toml",
+            ) from error
+
+    def filled(arrays: Sequence[Any], size: int) -> list[Any]:
+        rows = len(arrays[0])
+        zeros = [np.zeros((size - rows, *array.shape[1:]), array.dtype) for array in arrays]
+        return [found[:rows] for found in called([np.concatenate(pair) for pair in zip(arrays, zeros, strict=True)])]
+
+    def run(inputs: dict[str, Any]) -> list[Any]:
+        arrays = list(inputs.values())
+        if not has_batches:
+            return called(arrays)
+        rows = len(arrays[0])
+        size = sizes.get(rows, 1 << max(rows - 1, 0).bit_length())  # a symbol is 1 or more
+        if size > rows:
+            with suppress(InvalidInputError):  # a constraint on the batch, of which the file says nothing
+                return filled(arrays, size)
+        found = called(arrays)
+        sizes[rows] = rows
+        return found
+
+    return run
+
+
+def _exported(path: Path) -> Any:
+    """The function of a file. Raises TargetError."""
+    export = imported("jax.export", ABOUT)
+    import jax
+
+    if not jax.config.jax_platforms:
+        jax.config.update("jax_platforms", "cpu")  # or it would look for other devices first
+    try:
+        exported = export.deserialize(bytearray(path.read_bytes()))
+    except Exception as error:
+        fault = foreign(path)
+        if fault is not None:
+            raise TargetError(f"{fault.message}, no function of jax.export", fault.next_step) from None
+        raise TargetError(
+            f"jax {jax.__version__} cannot read {path.name}: {text_of(error)}",
+            "fetch the file again, or write what jax.export.export(...)(...).serialize() gives",
+        ) from error
+    if "cpu" not in exported.platforms:
+        raise TargetError(
+            f"{path.name} was exported for {', '.join(exported.platforms)}, not for the processor",
+            "export it with platforms=['cpu', ...]",
+        )
+    if exported.nr_devices != 1:
+        raise TargetError(
+            f"{path.name} was exported for {exported.nr_devices} devices at once", "export it without shardings"
+        )
+    if any(aval.dtype.name in _WIDE for aval in (*exported.in_avals, *exported.out_avals)):
+        jax.config.update("jax_enable_x64", True)
+    return exported
+
+
+def _check_program(path: Path, exported: Any) -> None:
+    """Raise TargetError for a damaged program: it is read when it is used, which needs lengths for all symbols."""
+    import jax
+
+    shapes = [tuple(axis if isinstance(axis, int) else 1 for axis in aval.shape) for aval in exported.in_avals]
+    structs = [jax.ShapeDtypeStruct(shape, aval.dtype) for shape, aval in zip(shapes, exported.in_avals, strict=True)]
+    arguments, named = jax.tree.unflatten(exported.in_tree, structs)
+    try:
+        jax.jit(exported.call).lower(*arguments, **named)
+    except jax.errors.JaxRuntimeError as error:
+        raise TargetError(f"{path.name} is damaged: {text_of(error)}", "fetch or export the file again") from error
+    except ValueError:
+        pass  # a function that no axis of length 1 suits
+
+
+def _names(kind: str, tree: Any, declared: Sequence[DeclaredTensor] | None) -> list[str]:
+    """Names of the arrays: keys of dictionaries, or else `input_0` and so on, for which others may be declared."""
+    import jax
+
+    leaves = jax.tree_util.tree_flatten_with_path(jax.tree.unflatten(tree, range(tree.num_leaves)))[0]
+    found = [_keys(kind, path) for path, _ in leaves]
+    numbered = [f"{kind}_{place}" for place in range(len(found))]
+    if not any(found):
+        wanted = [tensor.name for tensor in declared or ()]
+        return wanted if len(wanted) == len(numbered) and not set(wanted) & set(numbered) else numbered
+    is_own = [name != "" and found.count(name) == 1 for name in found]
+    return [name if own else number for name, own, number in zip(found, is_own, numbered, strict=True)]
+
+
+def _keys(kind: str, path: Sequence[Any]) -> str:
+    """The keys on the way to an array, between points; "" where places alone lead to it."""
+    import jax
+
+    if kind == "input":  # a pair: arguments by place, whose place says nothing, and by name
+        path = path[2:] if path[0].idx == 0 else path[1:]
+    if not any(isinstance(key, jax.tree_util.DictKey) for key in path):
+        return ""
+    return ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+
+
+def _tensor(path: Path, kind: str, name: str, aval: Any) -> FileTensor:
+    datatype = Datatype.of_numpy(aval.dtype.name)
+    if datatype is None:
+        raise TargetError(
+            f'{kind} "{name}" of {path.name} is {aval.dtype.name}, no tensor that can be sent',
+            "export a function that takes and returns plain arrays",
+        )
+    return FileTensor(name, datatype, tuple(map(_axis, aval.shape)))
+
+
+def _axis(length: Any) -> int | str:
+    """A length, a symbol, or -1 for what is reckoned from symbols."""
+    if isinstance(length, int):
+        return length
+    return str(length) if str(length).isidentifier() else -1
