@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from samovar.config.declared import Declared, read_declared
-from samovar.errors import ConfigError, TargetError
+from samovar.errors import ConfigError, TargetError, text_of
 
 __all__ = [
     "RUNTIMES",
@@ -47,6 +47,8 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "jax": (".jaxexport",),
 }
 RUNTIMES = tuple(_SUFFIXES)
+_PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
+_faults: dict[str, str] = {}  # why runtimes of other packages are not asked, by name
 
 
 class Sure(IntEnum):
@@ -160,6 +162,8 @@ def runtime_named(name: str) -> Runtime:
         return import_module(f"samovar.runtimes.{name}")
     further = _further()
     if name not in further:
+        if name in _faults:
+            raise ConfigError(f'the runtime "{name}" does not work: {_faults[name]}', "update or remove its package")
         from samovar.config.options import close_match
 
         raise ConfigError(f'there is no runtime "{name}"', close_match(name, (*_SUFFIXES, *further)))
@@ -170,10 +174,13 @@ def runtime_for(path: Path) -> Runtime:
     """The runtime that is surest of `path`; of two, the first. Raises TargetError where none is."""
     found = _surest(path)
     if found is None:
+        faults = "".join(f'; the runtime "{name}" could not be asked: {fault}' for name, fault in _faults.items())
         raise TargetError(
             f"{path.name} has no format that is served",
             "give a Python file, a model file (.onnx, .pt, .skops ...) or a folder of a format in docs/formats.md; "
             'or name its format in samovar.toml beside it: runtime = "onnx"',
+            f"{path.name} has no format that is served{faults}",
+            "docs/formats.md lists those that are; samovar.toml beside it may say which it is: runtime = 'onnx'",
         )
     return found
 
@@ -215,7 +222,14 @@ def _surest(path: Path) -> Runtime | None:
         best = _surer(best, runtimes, path)
         if best[0] is Sure.CERTAIN:
             return best[1]
-    return _surer(best, _further().values(), path)[1]
+    for name, runtime in _further().items():
+        try:
+            best = _surer(best, [runtime], path)
+        except Exception as error:  # noqa: BLE001 - it is of somebody else, and the engine is not to end by it
+            _faults[name] = f"recognise raised {text_of(error)}"
+        else:
+            _faults.pop(name, None)
+    return best[1]
 
 
 def _surer(best: tuple[Sure, Runtime | None], runtimes: Iterable[Runtime], path: Path) -> tuple[Sure, Runtime | None]:
@@ -228,11 +242,20 @@ def _surer(best: tuple[Sure, Runtime | None], runtimes: Iterable[Runtime], path:
 
 @cache
 def _further() -> dict[str, Runtime]:
-    """The runtimes of other packages; one that cannot be imported is told of where its name is asked for."""
+    """The runtimes of other packages; why one is not among them is in `_faults`."""
     from importlib.metadata import entry_points
 
     found: dict[str, Runtime] = {}
     for point in entry_points(group=_ENTRY_POINTS):
         if point.name not in _SUFFIXES:
-            found[point.name] = point.load()
+            try:
+                runtime = point.load()
+            except Exception as error:  # noqa: BLE001 - as in `_surest`
+                _faults[point.name] = f"{point.value} cannot be imported: {text_of(error)}"
+                continue
+            lacking = [part for part in _PARTS if not hasattr(runtime, part)]
+            if lacking:
+                _faults[point.name] = f"{point.value} has no {', '.join(lacking)}"
+            else:
+                found[point.name] = runtime
     return found
