@@ -45,6 +45,8 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "catboost": (".cbm",),
     "openvino": (".xml",),
     "jax": (".jaxexport",),
+    "mlflow": ("/",),
+    "bentoml": ("/",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")

@@ -58,7 +58,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     is_pickle = "schema.json" not in zip_names(path)
     if is_pickle:
         check_trust(question, "a Python pickle", "save it with skops.io.dump")
-    estimator = _estimator(path, is_trusted=bool(question.declared.trust))
+    estimator = _estimator(path, question.name or path.stem, is_trusted=bool(question.declared.trust))
     columns, datatypes = _columns(estimator)
     if Datatype.BYTES in datatypes:
         inputs = column_inputs(columns, datatypes)
@@ -86,7 +86,7 @@ def load(spec: dict[str, Any]) -> FileModel:
     """Load an estimator. Raises TargetError or ConfigError."""
     path = Path(spec["source"]["path"])
     check_options(path, spec["options"])
-    estimator = _estimator(path, is_trusted=spec["source"].get("trusted", False))
+    estimator = _estimator(path, spec["name"], is_trusted=spec["source"].get("trusted", False))
     signature = Signature.from_json(spec)
     return FileModel(signature, _run(estimator, signature, spec["source"]["columns"], spec["options"]["threads"]))
 
@@ -150,11 +150,12 @@ def _framed(columns: list[str]) -> Callable[[dict[str, Any]], Any]:
     return framed
 
 
-def _estimator(path: Path, *, is_trusted: bool) -> Any:
+def _estimator(path: Path, name: str, *, is_trusted: bool) -> Any:
     """The fitted object of a file. Raises TargetError or UnsafeFormatError."""
     imported("sklearn", ABOUT)
     try:
-        found = _from_skops(path, is_trusted=is_trusted) if "schema.json" in zip_names(path) else _from_pickle(path)
+        is_skops = "schema.json" in zip_names(path)
+        found = _from_skops(path, name, is_trusted=is_trusted) if is_skops else _from_pickle(path)
     except TargetError:
         raise
     except Exception as error:
@@ -170,14 +171,14 @@ def _estimator(path: Path, *, is_trusted: bool) -> Any:
     return found
 
 
-def _from_skops(path: Path, *, is_trusted: bool) -> Any:
+def _from_skops(path: Path, name: str, *, is_trusted: bool) -> Any:
     io = imported("skops.io", ABOUT)
     wanted = io.get_untrusted_types(file=path)
     unknown = [name for name in wanted if name not in _KNOWN_TYPES]
     if unknown and not is_trusted:
         raise UnsafeFormatError(
             f"unsafe_format: {path.name} holds {', '.join(unknown[:3])}, which skops does not know to be safe",
-            f"if you trust who made it, start with --trust {path.stem}, or write trust = true in samovar.toml",
+            f"if you trust who made it, start with --trust {name}, or write trust = true in samovar.toml",
         )
     return io.load(path, trusted=wanted)
 
