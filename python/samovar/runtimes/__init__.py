@@ -178,11 +178,9 @@ def runtime_for(path: Path) -> Runtime:
     if found is None:
         faults = "".join(f'; the runtime "{name}" could not be asked: {fault}' for name, fault in _faults.items())
         raise TargetError(
-            f"{path.name} has no format that is served",
+            f"{path.name} has no format that is served{faults}",
             "give a Python file, a model file (.onnx, .pt, .skops ...) or a folder of a format in docs/formats.md; "
             'or name its format in samovar.toml beside it: runtime = "onnx"',
-            f"{path.name} has no format that is served{faults}",
-            "docs/formats.md lists those that are; samovar.toml beside it may say which it is: runtime = 'onnx'",
         )
     return found
 
