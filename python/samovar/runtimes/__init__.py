@@ -47,6 +47,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "jax": (".jaxexport",),
     "mlflow": ("/",),
     "bentoml": ("/",),
+    "treelite": (".tl", ".treelite"),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")

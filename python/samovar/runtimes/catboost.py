@@ -10,7 +10,7 @@ from typing import Any
 from samovar.errors import TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import foreign, peek
-from samovar.runtimes.files import FileModel, check_options, imported
+from samovar.runtimes.files import FileModel, check_options, imported, runtime_options
 from samovar.runtimes.forests import Forest, Task
 from samovar.runtimes.tables import column_inputs, labels_of, matrix_input, texts
 from samovar.runtimes.tensors import FileTensor
@@ -40,6 +40,7 @@ def recognise(path: Path) -> Sure:
 
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe the model of a file. Raises TargetError or ConfigError."""
+    runtime_options(question, {})
     model = _model(question.path)
     read_from = f"the model, whose loss is {_loss(model)}"
     description = _forest(model).description(question, "catboost", IMPORTS, _inputs(model), read_from=read_from)

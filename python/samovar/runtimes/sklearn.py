@@ -24,7 +24,7 @@ from samovar.runtimes.tables import (
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.types import Datatype, Signature
 
-__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "estimator_of", "inspect", "load", "recognise", "starts_as_pickle"]
 
 IMPORTS = ("numpy", "sklearn")
 ABOUT = About(
@@ -46,10 +46,15 @@ def recognise(path: Path) -> Sure:
     """Zip archives with the schema of skops, and pickles."""
     if "schema.json" in zip_names(path):
         return Sure.CERTAIN
-    start = peek(path, 2)
-    if start[:1] == b"\x80" and b"\x02" <= start[1:2] <= b"\x05":
+    if starts_as_pickle(path):
         return Sure.LIKELY
     return Sure.NAME if path.suffix.lower() in (*_PICKLES, ".skops") else Sure.NO
+
+
+def starts_as_pickle(path: Path) -> bool:
+    """True for a file with the first bytes of a pickle, of protocol 2 to 5."""
+    start = peek(path, 2)
+    return start[:1] == b"\x80" and b"\x02" <= start[1:2] <= b"\x05"
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -58,7 +63,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     is_pickle = "schema.json" not in zip_names(path)
     if is_pickle:
         check_trust(question, "a Python pickle", "save it with skops.io.dump")
-    estimator = _estimator(path, question.name or path.stem, is_trusted=bool(question.declared.trust))
+    estimator = estimator_of(path, question.name or path.stem, is_trusted=bool(question.declared.trust))
     columns, datatypes = _columns(estimator)
     if Datatype.BYTES in datatypes:
         inputs = column_inputs(columns, datatypes)
@@ -86,7 +91,7 @@ def load(spec: dict[str, Any]) -> FileModel:
     """Load an estimator. Raises TargetError or ConfigError."""
     path = Path(spec["source"]["path"])
     check_options(path, spec["options"])
-    estimator = _estimator(path, spec["name"], is_trusted=spec["source"].get("trusted", False))
+    estimator = estimator_of(path, spec["name"], is_trusted=spec["source"].get("trusted", False))
     signature = Signature.from_json(spec)
     return FileModel(signature, _run(estimator, signature, spec["source"]["columns"], spec["options"]["threads"]))
 
@@ -150,11 +155,15 @@ def _framed(columns: list[str]) -> Callable[[dict[str, Any]], Any]:
     return framed
 
 
-def _estimator(path: Path, name: str, *, is_trusted: bool) -> Any:
+def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
     """The fitted object of a file. Raises TargetError or UnsafeFormatError."""
     imported("sklearn", ABOUT)
+    is_skops = "schema.json" in zip_names(path)
+    if not is_skops and not is_trusted:  # it was skops, perhaps, when it was inspected
+        raise UnsafeFormatError(
+            f"unsafe_format: {path.name} is a Python pickle, and its model is not trusted", "save it with skops.io.dump"
+        )
     try:
-        is_skops = "schema.json" in zip_names(path)
         found = _from_skops(path, name, is_trusted=is_trusted) if is_skops else _from_pickle(path)
     except TargetError:
         raise
