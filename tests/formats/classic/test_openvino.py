@@ -170,6 +170,29 @@ def test_runtime_options_are_checked(tmp_path: Path) -> None:
             described(path, runtime_options=options)
 
 
+def test_threads_and_options_reach_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    compile_model = ov.Core.compile_model
+
+    def kept(*arguments: Any) -> Any:
+        compiled.append(compile_model(*arguments))
+        return compiled[-1]
+
+    monkeypatch.setattr(ov.Core, "compile_model", kept)
+    path = saved(tmp_path / "net.xml", classifier())
+    calls(path, X, threads=1)
+    calls(path, X, threads=2, runtime_options={"streams": 2, "inference_precision": "f32"})
+    calls(path, X, threads=2, runtime_options={"performance_hint": "throughput"})
+    names = "INFERENCE_NUM_THREADS", "PERFORMANCE_HINT", "ENABLE_CPU_PINNING"
+    assert [[str(one.get_property(name)) for name in names] for one in compiled] == [
+        ["1", "LATENCY", "False"],
+        ["2", "LATENCY", "False"],
+        ["2", "THROUGHPUT", "False"],
+    ]
+    assert [one.get_property("NUM_STREAMS") for one in compiled[:2]] == [1, 2]
+    assert compiled[1].get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+
+
 def test_what_openvino_says_of_a_call_is_told_without_its_source(tmp_path: Path) -> None:
     path = saved(tmp_path / "net.xml", classifier())
     for options in ({}, {"streams": 2}):
