@@ -1,5 +1,7 @@
 """The Open Inference Protocol over gRPC, with messages made from `proto/` when they are first needed."""
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,6 @@ from typing import Any
 import grpc
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from grpc_tools import protoc
 
 from http_door import DATATYPES, datatype, from_bytes, to_bytes
 
@@ -45,10 +46,10 @@ def _pool() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "protos"
-        # The standard google/protobuf files stand in the compiler's own folder.
-        include = Path(protoc.__file__).parent / "_proto"
-        arguments = [f"-I{PROTOS}", f"-I{include}", "--include_imports", f"--descriptor_set_out={compiled}"]
-        assert protoc.main(["protoc", *arguments, "inference.proto", "health.proto", "status.proto"]) == 0
+        arguments = [f"-I{PROTOS}", "--include_imports", f"--descriptor_set_out={compiled}"]
+        # A process of its own: its protobuf and those of TensorFlow and Paddle in one process end in a crash.
+        protoc = [sys.executable, "-m", "grpc_tools.protoc", *arguments]
+        subprocess.run([*protoc, "inference.proto", "health.proto", "status.proto"], check=True)
         files = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes())
     for file in files.file:
         pool.Add(file)

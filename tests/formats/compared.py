@@ -84,7 +84,7 @@ def _bytes(value: Any) -> bytes:
 def refusal(serve: Serve, target: Path, *arguments: str) -> str:
     """What is told of a file that cannot be served; the engine ends, since it has nothing else."""
     try:
-        serve(str(target), options=list(arguments))
+        serve(str(target), options=list(arguments), timeout_s=120.0)
     except NotReadyError as error:
         return str(error)
     raise AssertionError(f"{target} is served")

@@ -39,6 +39,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "python": (".py",),
     "onnx": (".onnx",),
     "torchscript": (".pt", ".pth", ".ts"),
+    "paddle": (".json", ".pdmodel", "/"),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),
