@@ -49,6 +49,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "mlflow": ("/",),
     "bentoml": ("/",),
     "treelite": (".tl", ".treelite"),
+    "gguf": (".gguf",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
