@@ -50,6 +50,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "bentoml": ("/",),
     "treelite": (".tl", ".treelite"),
     "gguf": (".gguf",),
+    "transformers": ("/",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
