@@ -51,6 +51,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "treelite": (".tl", ".treelite"),
     "gguf": (".gguf",),
     "transformers": ("/",),
+    "sentence_transformers": ("/",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
