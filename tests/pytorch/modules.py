@@ -73,6 +73,15 @@ class Linear(torch.nn.Module):
         return self.layer(x)
 
 
+class Images(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
 class Lookup(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()

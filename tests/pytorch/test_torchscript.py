@@ -14,6 +14,7 @@ from pytorch.modules import (
     Defaults,
     Dictionary,
     Double,
+    Images,
     Linear,
     Listed,
     Lookup,
@@ -64,7 +65,12 @@ def test_an_archive_says_names_alone(tmp_path: Path, suffix: str) -> None:
             "name": "double",
             "version": "1",
             "runtime": "torchscript",
-            "source": {"path": str(path), "uses": {}, "read_from": "its code: names alone"},
+            "source": {
+                "path": str(path),
+                "uses": {},
+                "read_from": "its code: names alone",
+                "runtime_options": {"channels_last": False, "freeze": False},
+            },
             "inputs": [{"name": "x", "datatype": None, "dims": None}],
             "outputs": [{"name": "output", "datatype": None, "dims": None}],
             "batch_axis": False,
@@ -279,3 +285,18 @@ def test_foreign_and_damaged_files_are_told(tmp_path: Path) -> None:
         archive.writestr("a/code/x.py", "")
     with pytest.raises(TargetError, match=r"^torch [\w.+]+ cannot load m.pt: .*; fetch or save the file again$"):
         described(path)
+
+
+@pytest.mark.parametrize("option", ["channels_last", "freeze"])
+def test_options_do_not_change_the_answer(tmp_path: Path, option: str) -> None:
+    module = Images().eval()
+    path = scripted(module, tmp_path / "images.pt")
+    images = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    wanted = module(torch.tensor(images)).detach().numpy()
+    assert described(path, runtime_options={option: True})["source"]["runtime_options"][option]
+    (found,) = calls(path, images, runtime_options={option: True})
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    with pytest.raises(
+        ConfigError, match=r"unknown runtime option .frozen. of images\.pt; its runtime has channels_last"
+    ):
+        described(path, runtime_options={"frozen": True})

@@ -40,6 +40,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "torchscript": (".pt", ".pth", ".ts"),
     "paddle": (".json", ".pdmodel", "/"),
+    "torch_export": (".pt2",),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),

@@ -6,17 +6,19 @@ declares, beside the file or inside the archive, and unknown otherwise.
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from samovar.config.declared import Declared, read_declared
-from samovar.errors import ConfigError, InvalidInputError, OutputError, TargetError, text_of
+from samovar.errors import ConfigError, TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import ZIP, foreign, head, zip_names
-from samovar.runtimes.files import check_options, describe, imported
+from samovar.runtimes.files import check_options, describe, imported, runtime_options
 from samovar.runtimes.tensors import FileTensor, signature_of
-from samovar.types import Datatype, Signature
+from samovar.runtimes.torchmodel import TorchModel, channels_last, refuse_texts, use_threads
+from samovar.types import Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
@@ -33,6 +35,7 @@ _SUFFIXES = (".pt", ".pth", ".ts")
 _SETTINGS = "samovar.toml"
 _CONVERT = "save torch.jit.script(model) or torch.jit.trace(model, example), or write a Python class that loads it"
 _TENSORS = ("Tensor", "Optional[Tensor]")
+_OPTIONS = {"channels_last": False, "freeze": False}
 
 
 def recognise(path: Path) -> Sure:
@@ -53,104 +56,53 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     inputs = [FileTensor(name) for name in _inputs(path, schema, declared)]
     outputs = [FileTensor(name) for name in _outputs(path, schema, declared)]
     signature = signature_of(path.name, inputs, outputs, declared)
-    for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
-        for tensor in tensors:
-            if tensor.datatype is Datatype.BYTES:
-                raise TargetError(
-                    f'{kind} "{tensor.name}" of {path.name} is declared as BYTES', "torch has no text tensors"
-                )
+    refuse_texts(path, signature)
     read_from = (
         "names by its code; datatypes and shapes by samovar.toml" if declared.inputs else "its code: names alone"
     )
     source = {} if declared.preprocess is None else {"preprocess": declared.preprocess}
+    source["runtime_options"] = runtime_options(replace(question, declared=declared), _OPTIONS)
     return [describe(question, "torchscript", signature, declared.options, IMPORTS, read_from=read_from, **source)]
 
 
-def load(spec: dict[str, Any]) -> "TorchScriptModel":
+def load(spec: dict[str, Any]) -> TorchModel:
     """Load a version for the processor. Raises TargetError or ConfigError."""
     path = Path(spec["source"]["path"])
     check_options(path, spec["options"])
     module, _ = _module(path)
-    _use_threads(spec["options"]["threads"])
+    use_threads(spec["options"]["threads"])
     is_writing = _writes(module) and not spec["options"]["writable_inputs"]
-    return TorchScriptModel(module.eval(), Signature.from_json(spec), copies_inputs=is_writing)
+    options = spec["source"]["runtime_options"]
+    module = _frozen(path, module.eval()) if options["freeze"] else module.eval()
+    call = channels_last(module) if options["channels_last"] else module
+    return TorchModel(_with_short_faults(call), Signature.from_json(spec), copies_inputs=is_writing)
 
 
-class TorchScriptModel:
-    """One module of torch."""
+def _frozen(path: Path, module: Any) -> Any:
+    """The module with its weights as constants, so that operators can be fused."""
+    import torch
 
-    is_async = False
-    streams = False
-    is_user_code = False
-    samples = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as at the load
+            return torch.jit.freeze(module)
+    except Exception as error:
+        raise TargetError(f"{path.name} cannot be frozen: {text_of(error)}", "remove the option freeze") from error
 
-    def __init__(self, module: Any, signature: Signature, *, copies_inputs: bool) -> None:
-        import numpy as np
-        import torch
 
-        self._np, self._torch = np, torch
-        self._module = module
-        self._inputs = [tensor.name for tensor in signature.inputs]
-        self._outputs = [tensor.name for tensor in signature.outputs]
-        self._copies_inputs = copies_inputs
+def _with_short_faults(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call; what goes wrong in it without the traceback that torch puts before it."""
 
-    def start(self) -> None:
-        """There is nothing left to do."""
-
-    def close(self) -> None:
-        """The module ends with its last reference."""
-
-    def predict(self, inputs: list[Any]) -> list[Any]:
-        """Run one call; the outputs in the order of the signature.
-
-        Raises OutputError for another number of outputs, and what the module raises.
-        """
-        named = {name: self._tensor(name, array) for name, array in zip(self._inputs, inputs, strict=True)}
+    def run(**inputs: Any) -> Any:
         try:
-            with self._torch.inference_mode():
-                result = self._module(**named)
+            return call(**inputs)
         except Exception as error:
             fault = _fault(str(error))
             if fault == str(error):
                 raise
             raise RuntimeError(fault) from error
-        return [self._array(name, tensor) for name, tensor in zip(self._outputs, self._split(result), strict=True)]
 
-    def _tensor(self, name: str, array: Any) -> Any:
-        """A tensor over the same bytes, or its own ones where the module writes to some tensor."""
-        if array.dtype.kind == "O":
-            raise InvalidInputError(f'input "{name}" is BYTES, of which torch has no tensors', "send numbers")
-        array = array.copy() if self._copies_inputs else array
-        if array.dtype.name == "bfloat16":
-            return self._torch.from_dlpack(array.view(self._np.uint16)).view(self._torch.bfloat16)
-        return self._torch.from_dlpack(array)
-
-    def _array(self, name: str, tensor: Any) -> Any:
-        if not isinstance(tensor, self._torch.Tensor):
-            raise OutputError(f'output "{name}" is {type(tensor).__name__}, no tensor', "return tensors")
-        if tensor.dtype is self._torch.bfloat16:
-            import ml_dtypes
-
-            return tensor.detach().contiguous().view(self._torch.uint16).numpy(force=True).view(ml_dtypes.bfloat16)
-        return tensor.numpy(force=True)
-
-    def _split(self, result: Any) -> Sequence[Any]:
-        """One tensor for each output of the signature."""
-        if isinstance(result, dict):
-            missing = [name for name in self._outputs if name not in result]
-            if missing:
-                raise OutputError(
-                    f'the module returned {", ".join(result) or "nothing"}, but no "{missing[0]}"',
-                    f"declare what it returns as outputs in {_SETTINGS}",
-                )
-            return [result[name] for name in self._outputs]
-        tensors = result if isinstance(result, tuple | list) else (result,)
-        if len(tensors) != len(self._outputs):
-            raise OutputError(
-                f"the module returned {len(tensors)} tensors for {len(self._outputs)} outputs",
-                f"declare what it returns as outputs in {_SETTINGS}",
-            )
-        return tensors
+    return run
 
 
 def _check_archive(path: Path) -> None:
@@ -278,14 +230,6 @@ def _refuse_unless_tensors(path: Path, kinds: list[str]) -> None:
                 f"forward in {path.name} returns {kind}, no tensor",
                 "wrap the module in one whose forward returns a tensor, or a tuple, list or dict of them",
             )
-
-
-def _use_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    if torch.get_num_interop_threads() != 1:
-        torch.set_num_interop_threads(1)  # possible once per process, before any work
 
 
 def _writes(module: Any) -> bool:

@@ -1,0 +1,163 @@
+"""torch.export: programs, what in them could run code, and native packages where they are trusted."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from formats.compared import Arrays, check_answers, check_damage, refusal
+from samovar.errors import UnsafeFormatError
+from samovar.runtimes import Question, runtime_for
+from samovar.runtimes.torch_export import inspect
+from serving import Serve
+
+FORMAT = "torch_export"
+X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> dict[str, torch.Tensor]:
+        logits = self.layer(x) * scale
+        return {"logits": logits, "total": logits.sum(1)}
+
+
+class Writing(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return a.relu_() + b, b * 2
+
+
+def exported(module: torch.nn.Module, path: Path, *examples: torch.Tensor, dims: Any = None) -> Path:
+    torch.export.save(torch.export.export(module.eval(), examples, dynamic_shapes=dims), path)
+    return path
+
+
+def answers(module: torch.nn.Module) -> Callable[[Arrays], Arrays]:
+    def ask(arrays: Arrays) -> Arrays:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in module(torch.tensor(arrays["x"])).items()}
+
+    return ask
+
+
+def test_a_program_answers_as_its_module_and_its_dim_bounds_the_batch(serve: Serve, tmp_path: Path) -> None:
+    module = Net()
+    dims = {"x": {0: torch.export.Dim("rows", min=1, max=8)}}
+    path = exported(module, tmp_path / "net.pt2", torch.ones(2, 3), dims=dims)
+    served = check_answers(serve, path, {"x": X}, answers(module))
+    model = served.http.get("/v2/models/net").json()
+    assert model["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+    assert [output["shape"] for output in model["outputs"]] == [[-1, 2], [-1]]
+    described = inspect(Question(path))[0]
+    assert described["options"] == {"max_batch_size": 8}
+    assert described["source"]["read_from"] == "the graph"
+
+
+def test_a_batch_that_is_fixed_is_served_one_at_a_time_with_a_hint(serve: Serve, tmp_path: Path) -> None:
+    module = Net()
+    path = exported(module, tmp_path / "fixed.pt2", torch.ones(1, 3))
+    check_answers(serve, path, {"x": X[:1]}, answers(module), has_batches=False)
+    assert "dynamic_shapes" in inspect(Question(path))[0]["source"]["note"]
+
+
+def test_a_program_that_writes_into_its_inputs_has_copies(serve: Serve, tmp_path: Path) -> None:
+    rows = torch.export.Dim("rows")
+    path = exported(
+        Writing(), tmp_path / "writing.pt2", torch.ones(2, 3), torch.ones(2, 3), dims=({0: rows}, {0: rows})
+    )
+    names = [output["name"] for output in inspect(Question(path))[0]["outputs"]]
+
+    def expected(arrays: Arrays) -> Arrays:
+        return dict(zip(names, (np.maximum(arrays["a"], 0) + arrays["b"], arrays["b"] * 2), strict=True))
+
+    check_answers(serve, path, {"a": X, "b": X + 1}, expected)
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """The archive with other contents."""
+    other = path.with_name("changed.pt2")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(name.partition("/")[2], old.read(name)))
+    return other
+
+
+def in_graph(old: str, new: str) -> Callable[[str, bytes], bytes]:
+    def change(name: str, content: bytes) -> bytes:
+        if not name.startswith("models/"):
+            return content
+        assert old.encode() in content
+        return content.replace(old.encode(), new.encode())
+
+    return change
+
+
+def samples(path: Path) -> Callable[[str, bytes], bytes]:
+    class Malicious:
+        def __reduce__(self) -> Any:
+            return Path.touch, (path,)
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.startswith("data/sample_inputs/"):
+            return content
+        file = path.with_suffix(".samples")
+        torch.save(Malicious(), file)
+        return file.read_bytes()
+
+    return change
+
+
+def weights(name: str, content: bytes) -> bytes:
+    return (
+        content.replace(b'"use_pickle": false', b'"use_pickle": true')
+        if name.endswith("weights_config.json")
+        else content
+    )
+
+
+TOUCH = "__import__('os').open('{path}', 64)"
+
+
+@pytest.mark.parametrize("place", ["operator", "expression", "name", "guard", "samples", "weights"])
+def test_what_could_run_code_is_not_loaded(tmp_path: Path, place: str) -> None:
+    dims = {"x": {0: torch.export.Dim("rows")}}
+    path = exported(Net(), tmp_path / "net.pt2", torch.ones(2, 3), dims=dims)
+    ran = tmp_path / "ran"
+    touch = TOUCH.format(path=ran)
+    content = zipfile.ZipFile(path).read("net/models/model.json").decode()
+    symbol = json.loads(content)["range_constraints"].popitem()[0]
+    change = {
+        "operator": in_graph("torch.ops.aten.linear.default", "torch.os.system"),
+        "expression": in_graph(f"Symbol('{symbol}', positive=True, integer=True)", touch),
+        "name": in_graph('"linear"', f'"a{touch}"'),
+        "guard": in_graph('"guards_code": []', f'"guards_code": ["{touch}"]'),
+        "samples": samples(ran),
+        "weights": weights,
+    }[place]
+    with pytest.raises(UnsafeFormatError, match=r"unsafe_format: changed\.pt2 is a program .* --trust changed"):
+        inspect(Question(rewritten(path, change)))
+    assert not ran.exists()
+
+
+def test_a_native_package_is_loaded_only_where_it_is_trusted(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "native.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("native/archive_format", "pt2")
+        archive.writestr("native/data/aotinductor/model/model.wrapper.so", b"\x7fELF")
+    assert runtime_for(path).ABOUT.title == "torch.export programs"
+    told = refusal(serve, path)
+    assert "unsafe_format" in told
+    assert "AOTInductor" in told
+    assert "inputs = [{ name" in refusal(serve, path, "--trust", "native")
+
+
+def test_damaged_files_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None:
+    check_damage(serve, exported(Net(), tmp_path / "model1.pt2", torch.ones(1, 3)))
