@@ -41,6 +41,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "torchscript": (".pt", ".pth", ".ts"),
     "paddle": (".json", ".pdmodel", "/"),
     "torch_export": (".pt2",),
+    "pytorch": (".safetensors", ".pt", ".pth", ".bin", "/"),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),

@@ -46,7 +46,9 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe the program of a file. Raises TargetError, ConfigError, or UnsafeFormatError for what can run code."""
     path = question.path
     options = runtime_options(question, _OPTIONS)
-    if _is_native(path):
+    is_native = _is_native(path)
+    imported("torch", ABOUT)
+    if is_native:
         check_trust(question, "a native library of AOTInductor", "serve what torch.export.save writes")
         return [_described_library(question, options)]
     fault = danger(path)

@@ -17,6 +17,8 @@ from samovar.runtimes.torch_export import inspect
 from serving import Serve
 
 FORMAT = "torch_export"
+# Each worker imports torch anew: 2 s, 9 s with what stands on it, and far more where others use the processors too.
+pytestmark = pytest.mark.timeout(240)
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 

@@ -21,7 +21,8 @@ def apart(path: Path) -> Iterator[None]:
 
     So a process can hold many files, each with neighbours of the same names, and older states of one.
     """
-    folders = {path.parent, _package_folders(path)[0].parent} if _package_folders(path) else {path.parent}
+    own = path if path.is_dir() else path.parent
+    folders = {own, _package_folders(path)[0].parent} if _package_folders(path) else {own}
     ours = [str(folder) for folder in folders if str(folder) not in sys.path]
     known = set(sys.modules)
     importlib.invalidate_caches()
