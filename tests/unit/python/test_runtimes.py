@@ -89,7 +89,7 @@ def test_the_surest_wins_and_of_two_the_first(register: Register, tmp_path: Path
     register(Fake("certain", "m"), ".m")
     register(Fake("as_certain", "m"), ".m")
     assert runtime_of(written(tmp_path / "a.m", "m")) == "certain"
-    with pytest.raises(TargetError, match=r"^b.m has no format that is served; docs/formats.md lists"):
+    with pytest.raises(TargetError, match=r"^b.m has no format that is served; give a "):
         runtime_for(written(tmp_path / "b.m", "something else"))
 
 
@@ -103,11 +103,16 @@ def test_a_suffix_is_asked_first_and_content_knows_a_file_of_another_name(regist
     assert runtime_of(written(tmp_path / "unnamed", "o")) == "other"
 
 
-def test_a_name_alone_is_enough_only_where_no_content_says_more(register: Register, tmp_path: Path) -> None:
+def test_a_name_stands_above_content_that_looks_so_and_below_what_is_certain(
+    register: Register, tmp_path: Path
+) -> None:
     register(Fake("named", "n", suffix=".m"), ".m")
-    register(Fake("content", "c", Sure.LIKELY), ".c")
+    register(Fake("likely", "l", Sure.LIKELY), ".l")
+    register(Fake("certain", "c"), ".c")
     assert runtime_of(written(tmp_path / "a.m", "what nobody knows")) == "named"
-    assert runtime_of(written(tmp_path / "b.m", "c")) == "content"
+    assert runtime_of(written(tmp_path / "b.m", "l")) == "named"
+    assert runtime_of(written(tmp_path / "b.x", "l")) == "likely"
+    assert runtime_of(written(tmp_path / "c.m", "c")) == "certain"
 
 
 def test_samovar_toml_stands_above_content(register: Register, tmp_path: Path) -> None:
