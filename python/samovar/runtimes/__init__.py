@@ -39,6 +39,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "python": (".py",),
     "onnx": (".onnx",),
     "torchscript": (".pt", ".pth", ".ts"),
+    "tensorflow": ("/",),
     "paddle": (".json", ".pdmodel", "/"),
     "torch_export": (".pt2",),
     "pytorch": (".safetensors", ".pt", ".pth", ".bin", "/"),
