@@ -18,7 +18,7 @@ from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
-IMPORTS = ("catboost", "numpy", "pandas")
+IMPORTS = ("catboost", "numpy")
 ABOUT = About(
     "CatBoost models",
     extra="catboost",

@@ -23,7 +23,7 @@ __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
 IMPORTS = ("numpy", "treelite")
 ABOUT = About(
-    "forests, by treelite",
+    "Treelite forests",
     extra="treelite",
     recognised_by="version and types at the head of a checkpoint; runtime = 'treelite' for files of XGBoost and others",
     signature_from="the header of the forest",
