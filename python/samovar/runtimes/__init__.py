@@ -43,6 +43,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "paddle": (".json", ".pdmodel", "/"),
     "torch_export": (".pt2",),
     "pytorch": (".safetensors", ".pt", ".pth", ".bin", "/"),
+    "lightning": (".ckpt", ".pt", ".pth", "/"),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),

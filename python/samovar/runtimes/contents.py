@@ -4,7 +4,7 @@ from pathlib import Path
 
 from samovar.errors import TargetError
 
-__all__ = ["ZIP", "foreign", "head", "json_start", "peek", "zip_names"]
+__all__ = ["ZIP", "foreign", "head", "json_start", "peek", "zip_entry", "zip_names"]
 
 ZIP = b"PK\x03\x04"
 
@@ -66,6 +66,19 @@ def zip_names(path: Path) -> set[str]:
         return set()
     tops = {name.partition("/")[0] for name in names}
     return {name.partition("/")[2] for name in names} if len(tops) == 1 and "/" in names[0] else set(names)
+
+
+def zip_entry(path: Path, name: str, size: int = 1 << 20) -> bytes:
+    """The first bytes of a file in an archive of PyTorch, whatever folder it puts all of them in."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = next((entry for entry in archive.namelist() if entry.partition("/")[2] == name), name)
+            with archive.open(found) as file:
+                return file.read(size)
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError, RuntimeError, NotImplementedError):
+        return b""
 
 
 def json_start(path: Path, *words: str, size: int = 65_536) -> bool:
