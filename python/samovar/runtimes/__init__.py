@@ -44,6 +44,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "torch_export": (".pt2",),
     "pytorch": (".safetensors", ".pt", ".pth", ".bin", "/"),
     "lightning": (".ckpt", ".pt", ".pth", "/"),
+    "fastai": (".pkl", ".pt", ".pth"),
     "sklearn": (".skops", ".pkl", ".pickle", ".joblib"),
     "xgboost": (".json", ".ubj"),
     "lightgbm": (".txt",),

@@ -33,6 +33,7 @@ def files(folder: Path) -> dict[str, Path]:
         "Lightning checkpoints": archive(
             folder / "c.pt", data_pkl=b"\x80\x02}X\x19\x00\x00\x00pytorch-lightning_version"
         ),
+        "fastai learners": archive(folder / "d.pkl", data_pkl=b"\x80\x02cfastai.learner\nLearner\n"),
     }
 
 
@@ -52,12 +53,12 @@ def test_a_folder_whose_settings_are_for_its_versions_is_no_model_itself(tmp_pat
 
 
 def test_without_its_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("torch", "lightning"):
+    for module in ("torch", "fastai", "lightning"):
         monkeypatch.setitem(sys.modules, module, None)
     extras = {"torch.export programs": "torch", "PyTorch modules": "torch", "Lightning checkpoints": "lightning"}
     trusting = read_declared({"trust": True}, "of the test")
     for title, path in files(tmp_path).items():
-        extra = extras[title]
+        extra = extras.get(title, "fastai")
         with pytest.raises(TargetError, match=rf"^{title} need .*; run: pip install 'samovar\[{extra}\]'$"):
             describe(Question(path, declared=trusting))
     with pytest.raises(TargetError, match=r"^PyTorch modules need torch"):
