@@ -57,6 +57,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "gguf": (".gguf",),
     "transformers": ("/",),
     "sentence_transformers": ("/",),
+    "tensorrt": (".plan", ".engine"),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
