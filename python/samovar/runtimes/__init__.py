@@ -58,6 +58,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "transformers": ("/",),
     "sentence_transformers": ("/",),
     "tensorrt": (".plan", ".engine"),
+    "detectron2": ("/",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")

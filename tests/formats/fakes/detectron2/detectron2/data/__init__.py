@@ -1,0 +1,1 @@
+"""FAKE of detectron2.data."""
