@@ -60,7 +60,8 @@ def _version(package: str) -> str | None:
 def _runtime(name: str) -> dict[str, Any]:
     """Whether the modules of a runtime are there, and how to get them."""
     runtime = runtime_named(name)
-    missing = [module for module in runtime.IMPORTS if find_spec(module) is None]
+    packages = dict.fromkeys(module.partition(".")[0] for module in runtime.IMPORTS)
+    missing = [package for package in packages if find_spec(package) is None]
     extra = runtime.ABOUT.extra
     wanted = f"'samovar[{extra}]'" if extra else " ".join(missing)
     return {"found": not missing, "missing": missing, "install": f"pip install {wanted}" if missing else ""}

@@ -14,7 +14,7 @@ from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
 from samovar.runtimes.padding import padded
 from samovar.runtimes.protobuf import BrokenMessageError, fields, first
-from samovar.runtimes.tensors import FileTensor, signature_of, single_note
+from samovar.runtimes.tensors import FileTensor, fixed_batch, signature_of
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise", "started"]
@@ -84,7 +84,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             read_from=f"the signature {name} in {_FILE}",
             tags=tags,
             runtime_options=options,
-            **single_note(inputs, "save it with None as the length of the first axis"),
+            **fixed_batch(signature, "save it with None as the length of the first axis"),
         )
     ]
 
