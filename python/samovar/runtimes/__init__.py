@@ -40,6 +40,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "torchscript": (".pt", ".pth", ".ts"),
     "tensorflow": ("/",),
+    "keras": (".keras", ".h5", ".hdf5"),
     "paddle": (".json", ".pdmodel", "/"),
     "torch_export": (".pt2",),
     "pytorch": (".safetensors", ".pt", ".pth", ".bin", "/"),
