@@ -60,6 +60,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "sentence_transformers": ("/",),
     "tensorrt": (".plan", ".engine"),
     "detectron2": ("/",),
+    "diffusers": ("/",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
