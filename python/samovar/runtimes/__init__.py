@@ -61,6 +61,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "tensorrt": (".plan", ".engine"),
     "detectron2": ("/",),
     "diffusers": ("/",),
+    "easyocr": ("/",),
 }
 RUNTIMES = tuple(_SUFFIXES)
 _PARTS = ("ABOUT", "IMPORTS", "recognise", "inspect", "load")
