@@ -28,7 +28,7 @@ from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
-IMPORTS = ("numpy", "torch", "fastai.basics")
+IMPORTS = ("numpy", "torch", "fastai")
 ABOUT = About(
     "fastai learners",
     extra="fastai",

@@ -18,7 +18,7 @@ from samovar.types import Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
-IMPORTS = ("numpy", "torch", "torch.export")
+IMPORTS = ("numpy", "torch")
 ABOUT = About(
     "torch.export programs",
     extra="torch",
