@@ -59,6 +59,7 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "transformers": ("/",),
     "sentence_transformers": ("/",),
     "tensorrt": (".plan", ".engine"),
+    "dali": (".dali",),
     "detectron2": ("/",),
     "diffusers": ("/",),
     "easyocr": ("/",),
