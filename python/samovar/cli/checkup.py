@@ -64,7 +64,8 @@ def _runtime(name: str) -> dict[str, Any]:
     missing = [package for package in packages if find_spec(package) is None]
     extra = runtime.ABOUT.extra
     wanted = f"'samovar[{extra}]'" if extra else " ".join(missing)
-    return {"found": not missing, "missing": missing, "install": f"pip install {wanted}" if missing else ""}
+    install = runtime.ABOUT.install or f"pip install {wanted}"
+    return {"found": not missing, "missing": missing, "install": install if missing else ""}
 
 
 def _machine() -> dict[str, str]:

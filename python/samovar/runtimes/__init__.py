@@ -147,6 +147,8 @@ class About:
     """"safe", or what can run at a load."""
     tested: str = "end to end"
     """Or "against the API alone", and why."""
+    install: str = ""
+    """How to get its package, where no extra brings it."""
 
 
 class Runtime(Protocol):

@@ -20,7 +20,7 @@ __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 IMPORTS = ("numpy", "nvidia")
 ABOUT = About(
     "DALI pipelines",
-    extra=None,
+    extra="dali",
     recognised_by="suffix .dali; the pipeline is read at the load",
     signature_from="inputs and outputs declared in samovar.toml, by the names of external_source",
     safety="safe",

@@ -26,6 +26,7 @@ ABOUT = About(
     signature_from="config.yaml: an image in; boxes, scores, classes, and masks or keypoints out",
     safety="safe: weights alone are read, and a configuration without objects of Python",
     tested="against the API alone: it is in no package index",
+    install="build it from its source: no package index has it",
 )
 
 _CONFIG, _WEIGHTS = "config.yaml", "model_final.pth"

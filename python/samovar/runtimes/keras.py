@@ -17,7 +17,7 @@ from samovar.runtimes.contents import foreign, peek, zip_names
 from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
 from samovar.runtimes.padding import Run, padded
 from samovar.runtimes.tensorflow import started
-from samovar.runtimes.tensors import FileTensor, signature_of, single_note
+from samovar.runtimes.tensors import FileTensor, fixed_batch, signature_of
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -73,7 +73,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             ("numpy", options["backend"]),  # not keras, which would choose its backend by itself
             read_from=f"inputs and outputs of the {type(model).__name__} model",
             runtime_options=options,
-            **single_note(inputs, "build it without batch_size, with None as the length of the first axis"),
+            **fixed_batch(signature, "build it without batch_size, with None as the length of the first axis"),
             **({"trusted": True} if is_trusted else {}),
         )
     ]

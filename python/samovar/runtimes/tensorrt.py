@@ -19,7 +19,7 @@ __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 IMPORTS = ("numpy", "tensorrt")
 ABOUT = About(
     "TensorRT engines",
-    extra=None,
+    extra="tensorrt",
     recognised_by="suffix .plan or .engine",
     signature_from="the engine; a first axis of any length is the batch axis, the profile says how long",
     safety="code for the GPU; code for the processor is refused by TensorRT itself",
