@@ -73,10 +73,10 @@ class Sure(IntEnum):
     """How sure a format is that a path is its own."""
 
     NO = 0
-    LIKELY = 1
-    """Its content looks so, as that of other formats may."""
-    NAME = 2
+    NAME = 1
     """Its name says so; what else the content is, `inspect` tells."""
+    LIKELY = 2
+    """Its content looks so, as that of other formats may."""
     CERTAIN = 3
     """Nothing else has such content."""
 
@@ -235,11 +235,16 @@ def _surest(path: Path) -> Runtime | None:
     suffix = "/" if path.is_dir() else path.suffix.lower()
     usual = [name for name, suffixes in _SUFFIXES.items() if suffix in suffixes]
     others = [name for name in _SUFFIXES if name not in usual] if suffix != "/" else []
-    best: tuple[Sure, Runtime | None] = (Sure.NO, None)
-    for runtimes in (map(runtime_named, usual), map(runtime_named, others)):
-        best = _surer(best, runtimes, path)
-        if best[0] is Sure.CERTAIN:
-            return best[1]
+    best = _surer((Sure.NO, None), map(runtime_named, usual), path)
+    if best[0] is Sure.NAME:
+        best = (
+            Sure.LIKELY,
+            best[1],
+        )  # of another format it must be certain: an .onnx that is a pickle is a bad ONNX file
+    if best[0] is not Sure.CERTAIN:
+        best = _surer(best, map(runtime_named, others), path)
+    if best[0] is Sure.CERTAIN:
+        return best[1]
     for name, runtime in _further().items():
         try:
             best = _surer(best, [runtime], path)

@@ -103,6 +103,15 @@ def test_a_suffix_is_asked_first_and_content_knows_a_file_of_another_name(regist
     assert runtime_of(written(tmp_path / "unnamed", "o")) == "other"
 
 
+def test_of_those_with_the_suffix_content_that_looks_so_says_more_than_the_name(
+    register: Register, tmp_path: Path
+) -> None:
+    register(Fake("named", "n", suffix=".m"), ".m")
+    register(Fake("likely", "l", Sure.LIKELY), ".m")
+    assert runtime_of(written(tmp_path / "a.m", "l")) == "likely"
+    assert runtime_of(written(tmp_path / "b.m", "what nobody knows")) == "named"
+
+
 def test_a_name_stands_above_content_that_looks_so_and_below_what_is_certain(
     register: Register, tmp_path: Path
 ) -> None:
