@@ -163,6 +163,14 @@ class Served:
         whole, _, _ = self.log_path.read_text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
+    def errors(self, count: int) -> list[dict[str, Any]]:
+        """The lines of the log that tell of errors, once there are so many: they may come after the engine is ready."""
+        deadline = time.monotonic() + self._start.ready_timeout_s
+        while len(found := [line for line in self.log() if line["level"] == "ERROR"]) < count:
+            if self._ended_within(0.02) or time.monotonic() > deadline:
+                raise AssertionError(f"{len(found)} errors are told, not {count}: {self.output()}")
+        return found
+
     def processes(self) -> list[int]:
         """Every living process of this engine but the engine itself: workers, spares and what they started."""
         return [pid for pid in marked(self.mark) if pid != self.pid]

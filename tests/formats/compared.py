@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from samovar.config.declared import Declared
 from samovar.runtimes import Question, describe, runtime_named
 from samovar.types import Signature
 from serving import NotReadyError, Serve, Served
-from watching import eventually
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -92,10 +90,6 @@ def refusal(serve: Serve, target: Path, *arguments: str) -> str:
     raise AssertionError(f"{target} is served")
 
 
-def _errors(served: Served) -> list[dict[str, Any]]:
-    return [line for line in served.log() if line["level"] == "ERROR"]
-
-
 def check_damage(serve: Serve, target: Path, *words: str, is_named: bool = True) -> None:
     """A file cut in half, and one of noise, are refused with these words, while a neighbour is served.
 
@@ -110,9 +104,7 @@ def check_damage(serve: Serve, target: Path, *words: str, is_named: bool = True)
         broken.write_bytes(damaged)
         served = serve(str(broken), "echo.py:EchoFp32", timeout_s=120.0)
         assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-        # A log lags a little behind what it tells of.
-        told = eventually(partial(_errors, served), "an error in the log")
-        assert len(told) == 1, told
-        fault = json.dumps(told[0])
+        (told,) = served.errors(1)
+        fault = json.dumps(told)
         for word in words:
             assert word in fault, fault

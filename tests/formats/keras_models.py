@@ -89,7 +89,7 @@ def test_a_lambda_does_not_run(serve: Serve, tmp_path: Path) -> None:
         model.save(file)
     (tmp_path / "run").unlink()
     served = serve(*map(str, files), "echo.py:EchoFp32", timeout_s=120.0)
-    told = [json.dumps(line) for line in served.log() if line["level"] == "ERROR"]
+    told = [json.dumps(line) for line in served.errors(len(files))]
     for file in files:
         words = ("unsafe_format", f"{file.name} holds a Python lambda", f"--trust {file.stem}")
         assert any(all(word in line for word in words) for line in told), told
@@ -125,7 +125,7 @@ def test_what_cannot_be_loaded_says_how_to_save_it(serve: Serve, tmp_path: Path)
     files = ("new.keras", "old.h5", "some.weights.h5", "cut.h5")
     served = serve(*(str(tmp_path / file) for file in files), "echo.py:EchoFp32", timeout_s=120.0)
     assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-    told = [json.dumps(line) for line in served.log() if line["level"] == "ERROR"]
+    told = [json.dumps(line) for line in served.errors(len(files))]
     for words in (
         ("new.keras uses Tripled, which is no part of Keras", "model.export"),
         ("old.h5 uses mine>Tripled, which is no part of Keras", "model.export"),

@@ -86,5 +86,5 @@ def test_a_broken_format_hurts_no_other(serve: Serve, packages: Path, line: Path
     cut.write_bytes(content)
     served = serve(str(line), str(cut), environment=environment)
     np.testing.assert_array_equal(served.http.infer("line", {"x": X}).arrays()["y"], X @ W + B)
-    (told,) = [json.dumps(entry) for entry in served.log() if entry["level"] == "ERROR"]
+    (told,) = [json.dumps(entry) for entry in served.errors(1)]
     assert "cut" in told

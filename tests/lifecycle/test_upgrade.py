@@ -86,7 +86,8 @@ def test_one_inherited_unix_socket_serves_both_protocols_and_its_path_stays(serv
 def test_what_is_told_to_strangers_depends_on_the_socket_and_not_on_the_option(serve: Serve) -> None:
     with socket.create_server(("0.0.0.0", 0)) as open_to_all:
         served = serve("mortal.py:Mortal", sockets=[open_to_all])
-        assert "exposed: whoever reaches 0.0.0.0" in served.stdout_path.read_text()
+        # It is printed once the engine is ready.
+        eventually(lambda: "exposed: whoever reaches 0.0.0.0" in served.stdout_path.read_text(), "it is told")
         answer = run(served.http, "mortal", -1)
         assert (answer.status, answer.code()) == (500, "model_error")
         assert "a key that raises" not in answer.json()["error"]

@@ -139,7 +139,7 @@ def test_damaged_entries_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None
     (flax / "saved_model.msgpack").write_bytes(b"\xc0" * 64)
     served = serve(*(str(folder.parent) for folder in (good, cut, flax)), timeout_s=120.0)
     assert served.http.get("/v2/models/good/ready").status == 200
-    told = {Path(line["target"]).name: json.dumps(line) for line in served.log() if line["level"] == "ERROR"}
+    told = {Path(line["target"]).name: json.dumps(line) for line in served.errors(2)}
     assert "saved_model.onnx is cut off" in told["cut"]
     assert "bentoml.flax" in told["flax"]
 

@@ -181,7 +181,7 @@ def test_damaged_packages_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> Non
         *map(str, (cut, outside, itself, empty, broken, tagged)), str(tmp_path / "good.skops"), timeout_s=120.0
     )
     assert served.http.get("/v2/models/good/ready").status == 200
-    told = {Path(line["target"]).name: json.dumps(line) for line in served.log() if line["level"] == "ERROR"}
+    told = {Path(line["target"]).name: json.dumps(line) for line in served.errors(6)}
     assert "model.skops" in told["cut"]
     assert "sklearn" in told["outside"]
     assert "none with a file" in told["itself"]

@@ -136,7 +136,7 @@ def test_damaged_files_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None:
             (folder / "scaled.pdiparams").rename(folder / f"{damage.__name__}.pdiparams")
     served = serve(*map(str, programs), "echo.py:EchoFp32", timeout_s=120.0)
     assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-    told = [str(line) for line in served.log() if line["level"] == "ERROR"]
+    told = [str(line) for line in served.errors(len(DAMAGES))]
     for damage, words in DAMAGES.items():
         wanted = words.replace("scaled", damage.__name__)
         assert any(wanted in line for line in told), (wanted, "\n".join(told))

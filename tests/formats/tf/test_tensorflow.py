@@ -146,5 +146,5 @@ def test_damaged_folders_hurt_no_neighbour(serve: Serve, words: Path, damage: ob
     damage(words)
     served = serve(str(words), "echo.py:EchoFp32", timeout_s=120.0)
     assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-    (told,) = [line for line in served.log() if line["level"] == "ERROR"]
+    (told,) = served.errors(1)
     assert word in str(told)

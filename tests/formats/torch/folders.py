@@ -106,7 +106,7 @@ def check_damaged(serve: Serve, folder: Path, weights: str, settings: str) -> No
         file.write_bytes(content or whole[: len(whole) // 2])
     served = serve(*(str(folder.parent / place) for place in broken), "echo.py:EchoFp32", timeout_s=120.0)
     assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-    told = [json.dumps(line) for line in served.log() if line["level"] == "ERROR"]
+    told = [json.dumps(line) for line in served.errors(len(broken))]
     assert len(told) == len(broken), told
     for place, (name, _) in broken.items():
         assert any(f"/{place} cannot be served" in fault and Path(name).name in fault for fault in told), told

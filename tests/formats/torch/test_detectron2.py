@@ -102,7 +102,7 @@ def test_damaged_folders_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None
         file.write('"_BASE_": https://example.org/base.yaml\n')
     served = serve(*map(str, (cut, other, based)), "echo.py:EchoFp32", timeout_s=120.0)
     assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-    told = " ".join(str(line) for line in served.log() if line["level"] == "ERROR")
+    told = " ".join(str(line) for line in served.errors(3))
     assert "model_final.pth of cut cannot be read" in told
     assert "model_final.pth of other has no threshold" in told
     assert "config.yaml of based builds upon another file" in told

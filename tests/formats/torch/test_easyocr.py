@@ -145,5 +145,5 @@ def test_damaged_folders_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None
     weights.write_bytes(weights.read_bytes()[:1000])
     served = serve(str(tmp_path / "reader"), "echo.py:EchoFp32", options=["--trust", "reader"], timeout_s=120.0)
     assert served.http.get("/v2/models/echo_fp32/ready").status == 200
-    (told,) = [line for line in served.log() if line["level"] == "ERROR"]
+    (told,) = served.errors(1)
     assert "reader" in str(told)
