@@ -11,7 +11,7 @@ use prometheus::{
 
 use crate::clock::Nanos;
 use crate::exposition::Reason;
-use crate::panics::{Panic, text};
+use crate::panics::{Panic, catch, text};
 use crate::report::InstanceReport;
 use crate::statistics::Statistics;
 
@@ -228,6 +228,11 @@ impl Metrics {
         tracing::error!(panic = text(&**panic), "the engine failed: {what}");
     }
 
+    /// `work`, whose panic is counted and logged and its end; `what` says what failed by it.
+    pub async fn watch<F: Future>(self: Arc<Self>, what: &str, work: F) -> Option<F::Output> {
+        catch(work).await.map_err(|panic| self.panicked(&panic, what)).ok()
+    }
+
     fn statistics(&self, model: &str, version: &str) -> Arc<Statistics> {
         Arc::clone(self.statistics.lock().entry((model.to_owned(), version.to_owned())).or_default())
     }
@@ -313,5 +318,19 @@ mod tests {
         assert!(text.contains("samovar_queue_items{model=\"stn\",version=\"1\"} 3"));
         assert!(text.contains("samovar_process_resident_bytes{process=\"stn/1/0\"}"));
         assert!(text.contains("samovar_version_state{model=\"stn\",state=\"ready\",version=\"1\"} 1"));
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_is_counted_where_it_panics() {
+        let metrics = Arc::new(Metrics::default());
+        assert_eq!(Arc::clone(&metrics).watch("nothing failed", async { 7 }).await, Some(7));
+        assert_eq!(metrics.panics.get(), 0);
+        let failing = async {
+            if metrics.panics.get() == 0 {
+                panic!("injected")
+            }
+        };
+        assert_eq!(Arc::clone(&metrics).watch("it is not done any more", failing).await, None);
+        assert_eq!(metrics.panics.get(), 1);
     }
 }

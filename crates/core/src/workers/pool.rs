@@ -102,7 +102,9 @@ impl Pool {
         }
         if state.imports.len() > known {
             for worker in state.spares.clone() {
-                tokio::spawn(prepare(worker, state.imports.clone()));
+                let imports = state.imports.clone();
+                let metrics = Arc::clone(&worker.metrics);
+                tokio::spawn(metrics.watch("a spare worker has not imported all", prepare(worker, imports)));
             }
         }
     }
@@ -117,7 +119,8 @@ impl Pool {
         };
         for _ in 0..missing {
             let pool = Arc::clone(self);
-            tokio::spawn(async move { pool.add_spare().await });
+            let metrics = Arc::clone(&pool.spawner.metrics);
+            tokio::spawn(metrics.watch("a spare worker was not started", pool.add_spare()));
         }
     }
 
@@ -131,7 +134,8 @@ impl Pool {
             state.spawning -= 1;
             if let Ok(worker) = &spawned {
                 state.all.push(worker.clone());
-                tokio::spawn(Arc::clone(&pool).forget_at_end(worker.clone()));
+                let forgetting = Arc::clone(&pool).forget_at_end(worker.clone());
+                tokio::spawn(Arc::clone(&worker.metrics).watch("a worker that has ended is not forgotten", forgetting));
             }
             drop(state);
             pool.started.notify_waiters();

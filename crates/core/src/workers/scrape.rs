@@ -13,6 +13,7 @@ use super::output::Owner;
 use crate::channel::engine::Link;
 use crate::error::{ECHO_BYTES, excerpt};
 use crate::exposition::{Loss, MAX_TEXT_BYTES, Reason};
+use crate::metrics::Metrics;
 
 /// How long after its question a scrape waits for a worker: one that is busy in a call answers after the call.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -56,16 +57,17 @@ impl Scrape {
     }
 
     /// Ask the worker, if no question is open. Must run inside the tokio runtime.
-    pub fn ask(self: &Arc<Self>) {
+    pub fn ask(self: &Arc<Self>, metrics: &Arc<Metrics>) {
         let is_asked = self.heard.send_if_modified(|heard| {
             let is_free = heard.asked.is_none();
             heard.asked.get_or_insert_with(Instant::now);
             is_free
         });
         if is_asked {
-            let scrape = Arc::clone(self);
+            let (scrape, metrics) = (Arc::clone(self), Arc::clone(metrics));
             tokio::spawn(async move {
-                let text = scrape.listen().await;
+                // A question that stayed open would be the last one.
+                let text = metrics.watch("a worker's metrics are left out", scrape.listen()).await.unwrap_or_default();
                 scrape.heard.send_replace(Heard { text: text.into(), asked: None });
             });
         }

@@ -176,7 +176,8 @@ impl SharedWorker {
                 worker.link.share();
                 worker.output.share(&self.name);
                 tracing::info!(worker = &*self.name, pid = worker.pid, "a shared worker starts");
-                tokio::spawn(end_if_stuck(Arc::clone(&self.name), worker.clone()));
+                let watching = end_if_stuck(Arc::clone(&self.name), worker.clone());
+                tokio::spawn(Arc::clone(&worker.metrics).watch("a shared worker is not watched any more", watching));
                 // A process has one registry of what user code measures, so that is told once, as of the worker.
                 let owner = Owner { model: Arc::clone(&self.name), version: "".into(), instance: 0 };
                 let scrape = Scrape::new(owner, Arc::clone(&worker.link));

@@ -46,6 +46,8 @@ pub struct Worker {
     pub link: Arc<Link>,
     /// What it prints.
     pub output: Arc<Output>,
+    /// Where panics of what looks after it are counted.
+    pub metrics: Arc<Metrics>,
     exit: watch::Receiver<Option<Exit>>,
 }
 
@@ -101,7 +103,7 @@ struct Started {
 pub struct Spawner {
     orders: mpsc::Sender<Order>,
     transport: TransportKind,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Spawner {
@@ -133,11 +135,14 @@ impl Spawner {
         let mut started = started.await.map_err(io::Error::other)??;
         let pid = started.child.id();
         let output = Arc::new(Output::default());
+        let read = |pipe: OwnedFd, stream| {
+            let reading = Arc::clone(&output).read(pipe, stream);
+            tokio::spawn(Arc::clone(&self.metrics).watch("what a worker prints is not read any more", reading))
+        };
         if let Some(stdout) = started.child.stdout.take() {
-            tokio::spawn(Arc::clone(&output).read(OwnedFd::from(stdout), Stream::Stdout));
+            drop(read(OwnedFd::from(stdout), Stream::Stdout));
         }
-        let stderr = started.child.stderr.take().map(OwnedFd::from);
-        let reading = stderr.map(|stderr| tokio::spawn(Arc::clone(&output).read(stderr, Stream::Stderr)));
+        let reading = started.child.stderr.take().map(|stderr| read(OwnedFd::from(stderr), Stream::Stderr));
         let (link, inbound) = Link::new(started.socket, self.transport)?;
         let (sender, exit) = watch::channel(None);
         let pidfd = pidfd_open(Pid::from_child(&started.child), PidfdFlags::NONBLOCK)?;
@@ -161,7 +166,7 @@ impl Spawner {
             let cause = running.sentence().unwrap_or(exit.cause);
             sender.send_replace(Some(Exit { cause, ..exit }));
         });
-        Ok(Worker { pid, link, output, exit })
+        Ok(Worker { pid, link, output, metrics: Arc::clone(&self.metrics), exit })
     }
 }
 

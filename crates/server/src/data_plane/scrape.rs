@@ -16,7 +16,7 @@ impl DataPlane {
     /// at an earlier scrape stands for what it would tell now.
     pub async fn metrics_text(&self) -> String {
         let scrapes = self.registry.scrapes();
-        scrapes.iter().for_each(Scrape::ask);
+        scrapes.iter().for_each(|scrape| scrape.ask(&self.metrics));
         let mut heard: Vec<Heard> = Vec::new();
         for scrape in scrapes {
             let text = scrape.text().await; // all were asked at once, so all waits end together
