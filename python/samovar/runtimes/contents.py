@@ -4,7 +4,7 @@ from pathlib import Path
 
 from samovar.errors import TargetError
 
-__all__ = ["ZIP", "foreign", "head", "json_start", "peek", "zip_entry", "zip_names"]
+__all__ = ["ZIP", "foreign", "head", "json_start", "peek", "starts_as_pickle", "zip_entry", "zip_names"]
 
 ZIP = b"PK\x03\x04"
 
@@ -87,6 +87,11 @@ def json_start(path: Path, *words: str, size: int = 65_536) -> bool:
     return start.lstrip()[:1] == b"{" and all(f'"{word}"'.encode() in start for word in words)
 
 
+def starts_as_pickle(start: bytes) -> bool:
+    """True for the first bytes of a pickle, of protocol 2 to 5."""
+    return start[:1] == b"\x80" and b"\x02" <= start[1:2] <= b"\x05"
+
+
 def _kind(start: bytes) -> tuple[str, str] | None:
     """What it seems to be, and the cure."""
     if not start:
@@ -96,7 +101,7 @@ def _kind(start: bytes) -> tuple[str, str] | None:
             return kind, cure
     if start.lstrip().lower().startswith(_PAGES):
         return "an HTML page: what a server sent in place of the file", f"{_AGAIN}; its address may want a login"
-    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if starts_as_pickle(start):
         return "a Python pickle", "write a Python class that loads it, and export the model where you can"
     if start[257:262] == b"ustar":
         return "a tar archive", "unpack it with tar -xf"

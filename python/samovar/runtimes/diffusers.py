@@ -12,8 +12,9 @@ from samovar.errors import ConfigError, TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import json_start
 from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
-from samovar.runtimes.hubs import check_weights, go_offline, has_weights, json_of, prepare_torch, text_list, weights_of
+from samovar.runtimes.hubs import check_weights, go_offline, has_weights, json_of, text_list, weights_of
 from samovar.runtimes.tensors import FileTensor, signature_of
+from samovar.runtimes.torchmodel import use_threads
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -82,7 +83,7 @@ def load(spec: dict[str, Any]) -> FileModel:
     check_options(path, spec["options"])
     trust = Declared(trust=spec["source"].get("trusted", False))
     kind, is_pickled = _checked(Question(path, name=spec["name"], version=spec["version"], declared=trust))
-    prepare_torch(spec["options"]["threads"])
+    use_threads(spec["options"]["threads"])
     options = spec["source"]["runtime_options"]
     pipeline = _pipeline(path, kind, is_pickled=is_pickled, dtype=options["dtype"])
     settings = {argument: options[name] for name, (argument, _) in _ARGUMENTS.items() if options.get(name)}

@@ -12,8 +12,9 @@ from samovar.errors import ConfigError, InvalidInputError, TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import peek
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
-from samovar.runtimes.hubs import images, prepare_torch, text_array
+from samovar.runtimes.hubs import images, text_array
 from samovar.runtimes.tensors import FileTensor, signature_of
+from samovar.runtimes.torchmodel import use_threads
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -81,7 +82,7 @@ def load(spec: dict[str, Any]) -> FileModel:
     options = spec["source"]["runtime_options"]
     trust = Declared(trust=spec["source"].get("trusted", False))
     _check_network(Question(path, name=spec["name"], version=spec["version"], declared=trust), options["network"])
-    prepare_torch(spec["options"]["threads"])
+    use_threads(spec["options"]["threads"])
     reader = _reader(path, options)
     settings = {"decoder": options["decoder"], "allowlist": options["allowlist"]}
     read = reader.recognize if options["detector"] == _NONE else reader.readtext

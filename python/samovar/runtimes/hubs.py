@@ -18,7 +18,6 @@ __all__ = [
     "has_weights",
     "images",
     "json_of",
-    "prepare_torch",
     "text_array",
     "text_list",
     "weights_of",
@@ -39,15 +38,6 @@ def go_offline() -> None:
     constants: Any = sys.modules.get("huggingface_hub.constants")
     if constants is not None:  # it has read the environment already
         constants.HF_HUB_OFFLINE = True
-
-
-def prepare_torch(threads: int) -> None:
-    """Let torch use so many threads in each of its pools."""
-    import torch
-
-    torch.set_num_threads(threads)
-    if torch.get_num_interop_threads() != 1:
-        torch.set_num_interop_threads(1)  # possible once per process, before any work
 
 
 def json_of(folder: Path, name: str) -> dict[str, Any]:

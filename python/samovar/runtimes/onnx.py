@@ -2,7 +2,7 @@
 
 import mmap
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from samovar.errors import ConfigError, InvalidInputError, LoadError, TargetErro
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes import onnx_saved as saved
 from samovar.runtimes.contents import foreign, peek
-from samovar.runtimes.files import check_options, describe, imported, runtime_options
+from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
 from samovar.runtimes.protobuf import BrokenMessageError, fields, first
 from samovar.runtimes.tensors import FileTensor, fixed_batch, labels_in, signature_of
 from samovar.types import Datatype, Signature
@@ -103,29 +103,16 @@ def load(spec: dict[str, Any]) -> "OnnxModel":
     return OnnxModel(session, signature)
 
 
-class OnnxModel:
+class OnnxModel(FileModel):
     """One session of onnxruntime."""
-
-    is_async = False
-    streams = False
-    is_user_code = False
-    samples = None
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._session = session
-        self._inputs = [tensor.name for tensor in signature.inputs]
-        self._outputs = [tensor.name for tensor in signature.outputs]
         self._texts = [tensor.name for tensor in signature.inputs if tensor.datatype is Datatype.BYTES]
         has_bfloat = any(tensor.datatype is Datatype.BF16 for tensor in (*signature.inputs, *signature.outputs))
-        self._run: Callable[[dict[str, Any]], Any] = self._run_values if has_bfloat else self._run_arrays
+        super().__init__(signature, self._run_values if has_bfloat else self._run_arrays)
 
-    def start(self) -> None:
-        """There is nothing left to do."""
-
-    def close(self) -> None:
-        """The session ends with its last reference."""
-
-    def predict(self, inputs: list[Any]) -> Any:
+    def predict(self, inputs: Sequence[Any]) -> Any:
         """Run one call; the outputs in the order of the signature. Raises what onnxruntime raises."""
         named = dict(zip(self._inputs, inputs, strict=True))
         for name in self._texts:

@@ -9,7 +9,7 @@ from typing import Any
 
 from samovar.errors import TargetError, UnsafeFormatError, text_of
 from samovar.runtimes import About, Question, Sure
-from samovar.runtimes.contents import foreign, peek, zip_names
+from samovar.runtimes.contents import foreign, peek, starts_as_pickle, zip_names
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported
 from samovar.runtimes.tables import (
     LABEL,
@@ -24,7 +24,7 @@ from samovar.runtimes.tables import (
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.types import Datatype, Signature
 
-__all__ = ["ABOUT", "IMPORTS", "estimator_of", "inspect", "load", "recognise", "starts_as_pickle"]
+__all__ = ["ABOUT", "IMPORTS", "estimator_of", "inspect", "load", "recognise"]
 
 IMPORTS = ("numpy", "sklearn")
 ABOUT = About(
@@ -46,15 +46,9 @@ def recognise(path: Path) -> Sure:
     """Zip archives with the schema of skops, and pickles."""
     if "schema.json" in zip_names(path):
         return Sure.CERTAIN
-    if starts_as_pickle(path):
+    if starts_as_pickle(peek(path)):
         return Sure.LIKELY
     return Sure.NAME if path.suffix.lower() in (*_PICKLES, ".skops") else Sure.NO
-
-
-def starts_as_pickle(path: Path) -> bool:
-    """True for a file with the first bytes of a pickle, of protocol 2 to 5."""
-    start = peek(path, 2)
-    return start[:1] == b"\x80" and b"\x02" <= start[1:2] <= b"\x05"
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:

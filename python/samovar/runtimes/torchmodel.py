@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from samovar.errors import InvalidInputError, OutputError, TargetError, text_of
+from samovar.runtimes.files import FileModel
 from samovar.types import Datatype, Signature
 
 __all__ = ["TUNING", "TorchModel", "channels_last", "compiled", "datatype_of", "refuse_texts", "tuned", "use_threads"]
@@ -18,32 +19,19 @@ TUNING: dict[str, Any] = {
 }
 
 
-class TorchModel:
+class TorchModel(FileModel):
     """A module of torch: `call` takes tensors by the names of the inputs, and gives one, a sequence or a mapping.
 
     `copies_inputs` is for those that may write into their inputs, which are read-only memory.
     """
-
-    is_async = False
-    streams = False
-    is_user_code = False
-    samples = None
 
     def __init__(self, call: Callable[..., Any], signature: Signature, *, copies_inputs: bool) -> None:
         import numpy as np
         import torch
 
         self._np, self._torch = np, torch
-        self._call = call
-        self._inputs = [tensor.name for tensor in signature.inputs]
-        self._outputs = [tensor.name for tensor in signature.outputs]
+        super().__init__(signature, lambda tensors: call(**tensors))
         self._copies_inputs = copies_inputs
-
-    def start(self) -> None:
-        """There is nothing left to do."""
-
-    def close(self) -> None:
-        """The module ends with its last reference."""
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """Run one call; the outputs in the order of the signature.
@@ -52,7 +40,7 @@ class TorchModel:
         """
         named = {name: self._tensor(name, array) for name, array in zip(self._inputs, inputs, strict=True)}
         with self._torch.inference_mode():
-            result = self._call(**named)
+            result = self._run(named)
         return [self._array(name, tensor) for name, tensor in zip(self._outputs, self._split(result), strict=True)]
 
     def _tensor(self, name: str, array: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from samovar.errors import TargetError, text_of
 from samovar.runtimes import About, Question, Sure, lightgbm, sklearn, xgboost
-from samovar.runtimes.contents import foreign, peek
+from samovar.runtimes.contents import foreign, peek, starts_as_pickle
 from samovar.runtimes.files import FileModel, check_options, check_trust, imported, runtime_options
 from samovar.runtimes.forests import Forest, Task
 from samovar.runtimes.tables import labels_of
@@ -47,7 +47,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe a forest. Raises TargetError, ConfigError, or UnsafeFormatError for a pickle."""
     path, is_trusted = question.path, bool(question.declared.trust)
     runtime_options(question, {})
-    if sklearn.starts_as_pickle(path):
+    if starts_as_pickle(peek(path)):
         check_trust(question, "a Python pickle", "save it with skops.io.dump")
     forest, _, read_from = _read(path, threads=1, is_trusted=is_trusted)
     source: dict[str, Any] = {"read_from": read_from, **({"trusted": True} if is_trusted else {})}

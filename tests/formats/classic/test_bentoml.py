@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, save
 from sklearn.linear_model import LogisticRegression
 
 from formats.compared import Arrays, check_answers, refusal
-from samovar.runtimes import RUNTIMES
 from serving import Serve
 
 FORMAT = "bentoml"
@@ -100,8 +99,6 @@ TREES = [("xgboost", "saved_model.ubj"), ("lightgbm", "saved_model.ubj"), ("catb
 
 @pytest.mark.parametrize(("framework", "name"), TREES, ids=[framework for framework, _ in TREES])
 def test_trees_are_run_by_their_runtime(serve: Serve, tmp_path: Path, framework: str, name: str) -> None:
-    if framework not in RUNTIMES:
-        pytest.skip(f"there is no runtime of {framework}")
     folder = entry(tmp_path, framework, f"bentoml.{framework}")
     predict, dtype = trained(framework, folder / name)
     x = X.astype(dtype)

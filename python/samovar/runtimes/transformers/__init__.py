@@ -12,8 +12,9 @@ from samovar.errors import TargetError, text_of
 from samovar.runtimes import About, LoadedModel, Question, Sure
 from samovar.runtimes.contents import json_start
 from samovar.runtimes.files import check_options, check_trust, describe, imported, runtime_options
-from samovar.runtimes.hubs import check_weights, go_offline, has_weights, json_of, prepare_torch, weights_of
+from samovar.runtimes.hubs import check_weights, go_offline, has_weights, json_of, weights_of
 from samovar.runtimes.tensors import signature_of
+from samovar.runtimes.torchmodel import use_threads
 from samovar.runtimes.transformers.tasks import TASKS, Parts, Task, task_of
 from samovar.types import Signature
 
@@ -89,7 +90,7 @@ def load(spec: dict[str, Any]) -> LoadedModel:
     folder = _folder(Question(path, name=spec["name"], version=spec["version"], declared=trust))
     options = spec["source"]["runtime_options"]
     task = TASKS[options["task"]]
-    prepare_torch(spec["options"]["threads"])
+    use_threads(spec["options"]["threads"])
     return task.load(_loaded(folder, task, options), Signature.from_json(spec))
 
 
