@@ -22,8 +22,9 @@ const MAX_HEADER_LIST: u32 = 16 << 10;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The same of all bodies of a connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Requests opened and reset at once before they were seen: more end the connection ("rapid reset").
-const MAX_RESET_UNSEEN: usize = 20;
+/// Requests opened and reset at once before they were seen: more end the connection ("rapid reset"). A client that gives up
+/// 250 calls while it connects sends as many; with 20, hyper's own, it lost its other calls too.
+const MAX_RESET_UNSEEN: usize = 1_024;
 /// Streams that we had to reset because of the client's faults: more end the connection.
 const MAX_FAULTY_STREAMS: usize = 1_024;
 /// How often a silent HTTP/2 client is asked for a sign of life, and how long it may take to give one.
