@@ -15,7 +15,7 @@ from protocol.gates import Begin, Gated
 from serving import Serve, Served
 from sharing import kept, start
 
-TARGETS = ("echo.py", "sum.py", "nobatch.py", "raising.py", "wrong.py", "forms.py")
+TARGETS = ("echo.py", "sum.py", "nobatch.py", "raising.py", "wrong.py", "forms.py", "people.py")
 SERVICES = ("typed.py", "mounted.py", "sockets.py", "streaming.py")
 ECHOES = {"Fp32": "FLOAT", "Fp64": "DOUBLE", "Int8": "INT8", "Uint8": "UINT8", "Bool": "BOOL", "Bytes": "STRING"}
 

@@ -283,7 +283,7 @@ def test_1000_calls_that_are_given_up_leave_nothing(flooded: Served) -> None:
     request = raw_request("echo_fp32", X).SerializeToString()
     for _ in range(4):
         with flooded.grpc.connect() as channel:
-            # gRPC 1.85 may never end a call that is cancelled while the channel connects, where a server limits streams.
+            # gRPC 1.85 may never end a call that is cancelled while it connects, where the server limits streams.
             channel_ready_future(channel).result(timeout=30)
             call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             for future in [call.future(request, timeout=30) for _ in range(250)]:

@@ -17,6 +17,10 @@ _INPUT_HELP = "JSON, or @file.npy, @file.json, @image.jpg, @file (the bytes of o
 def infer(  # noqa: PLR0913, PLR0917 - each is an option
     model: Annotated[str, typer.Argument(metavar="MODEL", help="name of the model")],
     given: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="NAME=VALUE", help=_INPUT_HELP)] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option("--records", metavar="ROWS", help='rows of a table: [{"column": value}], @file.json, @-'),
+    ] = None,
     wanted: Annotated[
         list[str] | None,
         typer.Option("--output", "-o", metavar="NAME[=@FILE]", help="only this output; to a .npy or .json file"),
@@ -27,16 +31,16 @@ def infer(  # noqa: PLR0913, PLR0917 - each is an option
     as_json: AsJson = False,
 ) -> None:
     """Call a model. A name may be left out where there is only one: --input '[[1, 2]]', --output @out.npy."""
-    from samovar.cli.inputs import read_inputs
+    from samovar.cli.inputs import read_inputs, read_records
     from samovar.cli.output import print_json, waiting
     from samovar.cli.outputs import print_outputs, write_output
 
     with connect(url, engine) as connected:
         metadata = connected.client.metadata(model, version)
         files = _output_files(wanted or (), metadata)
-        arrays = read_inputs(given or (), metadata)
+        inputs = read_inputs(given or (), metadata) if rows is None else read_records(rows, given or ())
         with waiting(f"waiting for {model} ..."):
-            outputs = connected.client.infer(model, arrays, version=version, outputs=list(files))
+            outputs = connected.client.infer(model, inputs, version=version, outputs=list(files))
     for name, path in files.items():
         if path is not None:
             write_output(name, outputs.pop(name), path)

@@ -12,9 +12,10 @@ from samovar.codecs.lists import array_of
 from samovar.errors import InputError
 from samovar.types import Datatype
 
-__all__ = ["read_inputs"]
+__all__ = ["read_inputs", "read_records"]
 
 _NPY = b"\x93NUMPY"
+_RECORDS = """write for instance --records '[{"age": 41, "city": "oslo"}]'"""
 _NO_NAME = tuple("@[{\"'0123456789-")
 
 
@@ -35,6 +36,21 @@ def read_inputs(given: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, 
     return arrays
 
 
+def read_records(rows: str, given: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of `--records`, which stands in place of `--input`. Raises InputError."""
+    if given:
+        raise InputError("--records and --input are both given", "give one of them")
+    source = _content(rows[1:], "--records") if rows.startswith("@") else rows
+    try:
+        records = json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--records is no JSON ({error})", _RECORDS) from None
+    records = [records] if isinstance(records, dict) else records
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise InputError("--records is no list of objects", _RECORDS)
+    return records
+
+
 def _split(words: str, names: list[str]) -> tuple[str, str]:
     """Name and value; the name may be left out where the model has one input."""
     name, separator, value = words.partition("=")
@@ -50,7 +66,7 @@ def _read(value: str, spec: Mapping[str, Any]) -> Any:
     if not value.startswith("@"):
         return _from_json(value, spec, "its value")
     place = value[1:]
-    data = _content(place, spec["name"])
+    data = _content(place, f'input "{spec["name"]}"')
     if data.startswith(_NPY):
         return _fitting(_from_npy(data, place, spec), spec, None)
     suffix = Path(place).suffix
@@ -68,11 +84,11 @@ def _read(value: str, spec: Mapping[str, Any]) -> Any:
     return array_of(data, Datatype.BYTES).reshape([1] * len(spec["shape"]))
 
 
-def _content(place: str, name: str) -> bytes:
+def _content(place: str, purpose: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
     except OSError as error:
-        raise InputError(f'file "{place}" for input "{name}" cannot be read: {error.strerror}') from None
+        raise InputError(f'file "{place}" for {purpose} cannot be read: {error.strerror}') from None
 
 
 def _from_npy(data: bytes, place: str, spec: Mapping[str, Any]) -> Any:

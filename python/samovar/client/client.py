@@ -5,6 +5,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from samovar.client.connection import Connection
+from samovar.client.tables import arrays_of
 from samovar.client.tensors import decode, encode
 from samovar.errors import InputError
 from samovar.types import check_name
@@ -52,14 +53,18 @@ class Client:
         self._connection.request("GET", f"{_path(model, version)}/ready" if model is not None else "/v2/health/ready")
 
     def infer(
-        self, model: str, inputs: Mapping[str, Any], *, version: str | None = None, outputs: Sequence[str] = ()
+        self, model: str, inputs: Any, *, version: str | None = None, outputs: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Outputs by name, all of them unless `outputs` names some; inputs and outputs are numpy arrays.
+        """Outputs by name, all of them unless `outputs` names some; inputs and outputs are numpy arrays by name.
+
+        A model of a table takes one as `inputs` too: a data frame of pandas or polars, a table of Arrow, or a list of
+        records, which are mappings by column name. The engine is asked for the names first.
 
         BYTES is an object array of `bytes`, as an input of `str` too; BF16 has the dtype of ml_dtypes. The arrays of an
         answer are read-only. Raises InputError for an array that no datatype of the protocol holds.
         """
-        head_length, body = encode(inputs, outputs)
+        arrays = inputs if isinstance(inputs, Mapping) else arrays_of(inputs, self.metadata(model, version))
+        head_length, body = encode(arrays, outputs)
         headers = {"Content-Type": "application/octet-stream", _LENGTH_HEADER: str(head_length)}
         response = self._connection.request("POST", f"{_path(model, version)}/infer", body=body, headers=headers)
         answer = response.content

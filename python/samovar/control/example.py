@@ -29,8 +29,7 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None, version: str 
     is_small = sum(prod(tensor["shape"]) for tensor in inputs) <= _MAX_JSON_ELEMENTS
     curl, request = _curl(model, url, socket, version)
     if is_small and not any(spec.datatype in _NOT_IN_JSON for spec in signature.inputs):
-        body = {**request, "inputs": [{**tensor, "data": _values(model, tensor)} for tensor in inputs]}
-        return _with_json(curl, json.dumps(body))
+        return _with_json(curl, json.dumps({**request, **_small(model, inputs)}))
     return _binary(curl, request, inputs)
 
 
@@ -49,14 +48,14 @@ def sample(model: dict[str, Any], url: str, file: str, version: str | None = Non
     from random import Random  # 5 ms that the start of an engine does without
 
     random = Random(0)  # noqa: S311 - the same numbers each time
-    inputs = []
-    for tensor in _examples(model):
+    inputs = _examples(model)
+    for tensor in inputs:
         is_float = tensor["datatype"].startswith("FP")
         made_up = (
             [round(random.random(), 4) for _ in range(prod(tensor["shape"]))] if is_float else _values(model, tensor)
         )
-        inputs.append({**tensor, "data": made_up})
-    return {**request, "inputs": inputs}, _with_json(curl, f"@{file}")
+        tensor["data"] = made_up
+    return {**request, **_request(model, inputs)}, _with_json(curl, f"@{file}")
 
 
 def service_line(service: dict[str, Any], url: str, socket: str | None) -> str:
@@ -78,7 +77,10 @@ def service_line(service: dict[str, Any], url: str, socket: str | None) -> str:
 def infer_line(model: dict[str, Any], version: str | None = None) -> str:
     """A shell command that calls the model by `samovar infer`; large inputs come from files yet to be made."""
     words = ["samovar", "infer", model["name"], *([] if version is None else ["--version", version])]
-    for tensor in _examples(model):
+    inputs = _examples(model)
+    if _has_records(model, inputs):
+        return " ".join([*words, "--records", shlex.quote(json.dumps(_small(model, inputs)["records"]))])
+    for tensor in inputs:
         is_small = prod(tensor["shape"]) <= _MAX_JSON_ELEMENTS
         value = json.dumps(_nested(tensor, _value(tensor))) if is_small else f"@{tensor['name']}.npy"
         if _is_image(model, tensor):
@@ -114,6 +116,25 @@ def _curl(model: dict[str, Any], url: str, socket: str | None, version: str | No
 
 def _with_json(curl: list[str], body: str) -> str:
     return " ".join([*curl, "-H", "'Content-Type: application/json'", "-d", shlex.quote(body)])
+
+
+def _small(model: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """A request of the same value everywhere."""
+    return _request(model, [{**tensor, "data": _values(model, tensor)} for tensor in inputs])
+
+
+def _request(model: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row, by column name where the model has names."""
+    if not _has_records(model, inputs):
+        return {"inputs": inputs}
+    values = [value for tensor in inputs for value in tensor["data"]]
+    return {"records": [dict(zip(model["source"]["columns"], values, strict=True))]}
+
+
+def _has_records(model: dict[str, Any], inputs: list[dict[str, Any]]) -> bool:
+    """Whether a value of a row has a name each; texts of many columns are inputs of their own anyway."""
+    columns = model["source"].get("columns")
+    return bool(columns) and sum(prod(tensor["shape"]) for tensor in inputs) == len(columns) <= _MAX_JSON_ELEMENTS
 
 
 def _query(fields: dict[str, Any]) -> str:

@@ -106,3 +106,22 @@ def without_request(*mounts: str) -> dict[str, Any]:
 def test_a_method_of_a_service_is_called_as_it_wants_to_be(service: dict[str, Any], words: list[str]) -> None:
     assert shlex.split(service_line(service, "http://h", None)) == ["curl", *words]
     assert shlex.split(service_line(service, "http://h", "/a b"))[1:3] == ["--unix-socket", "/a b"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "columns"),
+    [
+        ({"x": ("FP64", [2])}, ["age", "the city"]),
+        ({"x": ("FP64", [-1])}, ["age"]),
+        ({"age": ("FP64", []), "the city": ("BYTES", [1])}, ["age", "the city"]),
+    ],
+)
+def test_a_table_is_asked_by_column_name(inputs: dict[str, tuple[str, list[int]]], columns: list[str]) -> None:
+    model = described(inputs)
+    model["source"]["columns"] = columns
+    body = json.loads(shlex.split(curl_line(model, "http://h:1", None))[-1])
+    assert list(body) == ["records"]
+    assert [list(row) for row in body["records"]] == [columns]
+    words = shlex.split(infer_line(model))
+    assert words[:4] == ["samovar", "infer", "m", "--records"]
+    assert json.loads(words[4]) == body["records"]

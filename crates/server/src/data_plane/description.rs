@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use samovar_core::config::Control;
+use samovar_core::config::{Control, VersionSpec};
 use samovar_core::error::Error;
 use samovar_core::history::News;
 use samovar_core::life::State;
@@ -30,6 +30,8 @@ pub struct ModelMetadata {
     pub inputs: Vec<TensorSpec>,
     /// Outputs, likewise.
     pub outputs: Vec<TensorSpec>,
+    /// Names of the values in a row of the one input, where a table's columns stand in it side by side.
+    pub columns: Vec<String>,
 }
 
 /// One line of the repository index.
@@ -59,6 +61,19 @@ pub struct EngineState<'a> {
     models: Vec<VersionReport>,
 }
 
+/// Names of the columns of a matrix that is the one input.
+fn columns(spec: &VersionSpec) -> Vec<String> {
+    let told = spec.source.get("columns").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<_> = told.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    match &*spec.inputs {
+        [matrix] if spec.batch_axis => match matrix.shape() {
+            [width] if *width < 0 || usize::try_from(*width) == Ok(names.len()) => names,
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
 impl DataPlane {
     /// A version of which more is known than a name. Errors: of one that could not be described, why.
     fn described(&self, model: &str, version: Option<&str>) -> Result<Arc<Version>, Error> {
@@ -83,6 +98,7 @@ impl DataPlane {
             platform: describe::platform(&found.spec.runtime).to_owned(),
             inputs: with_batch(&found.spec.inputs),
             outputs: with_batch(&found.spec.outputs),
+            columns: columns(&found.spec),
         })
     }
 

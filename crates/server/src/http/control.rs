@@ -53,15 +53,19 @@ struct TensorMetadata<'a> {
     name: &'a str,
     datatype: &'a str,
     shape: &'a [i64],
+    /// No member of the protocol: see `records`.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    columns: &'a [String],
 }
 
 impl<'a> Metadata<'a> {
     fn new(metadata: &'a ModelMetadata) -> Self {
-        let tensors = |specs: &'a [TensorSpec]| {
+        let tensors = |specs: &'a [TensorSpec], columns: &'a [String]| {
             let tensor = |spec: &'a TensorSpec| TensorMetadata {
                 name: &spec.name,
                 datatype: spec.datatype_name(),
                 shape: spec.shape(),
+                columns,
             };
             specs.iter().map(tensor).collect()
         };
@@ -69,8 +73,8 @@ impl<'a> Metadata<'a> {
             name: &metadata.name,
             versions: &metadata.versions,
             platform: &metadata.platform,
-            inputs: tensors(&metadata.inputs),
-            outputs: tensors(&metadata.outputs),
+            inputs: tensors(&metadata.inputs, &metadata.columns),
+            outputs: tensors(&metadata.outputs, &[]),
         }
     }
 }
@@ -183,9 +187,11 @@ mod tests {
             platform: "python".into(),
             inputs: vec![spec],
             outputs: vec![],
+            columns: vec!["a".into(), "b".into(), "c".into()],
         };
         let wanted = serde_json::json!({"name": "m", "versions": ["1"], "platform": "python",
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}], "outputs": []});
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3], "columns": ["a", "b", "c"]}],
+            "outputs": []});
         assert_eq!(serde_json::to_value(Metadata::new(&metadata)).unwrap(), wanted);
         let body: serde_json::Value = serde_json::from_slice(&server().unwrap().body).unwrap();
         assert_eq!(body["name"], "samovar");

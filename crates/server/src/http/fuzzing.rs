@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::binary::raw_input;
 use super::json_decode::{Decoded, WantedOutput};
+use super::records::Records;
+use crate::data_plane::ModelMetadata;
 use crate::fuzzing::{check_error, check_inputs, check_outputs, check_parameters};
 
 /// Small enough to be met.
@@ -17,8 +19,42 @@ pub fn json_request(input: &[u8]) {
     let decoded = read(&body, body.len());
     check_in_parts(&body, decoded.as_ref());
     let Some(decoded) = decoded else { return };
+    if let Some(records) = &decoded.records {
+        check_records(records, input);
+    }
     check_beside_serde(&decoded, input);
     check_sent_again(&decoded);
+}
+
+/// As rows of two tables, whose tensors have as many as there are records.
+fn check_records(records: &Records, text: &[u8]) {
+    let tensor = |name: &str, datatype, dims: &[i64]| TensorSpec {
+        name: name.into(),
+        datatype: Some(datatype),
+        dims: Some(dims.to_vec()),
+    };
+    let table = |inputs, columns: &[&str]| ModelMetadata {
+        name: "m".into(),
+        versions: Vec::new(),
+        platform: String::new(),
+        inputs,
+        outputs: Vec::new(),
+        columns: columns.iter().map(ToString::to_string).collect(),
+    };
+    let matrix = table(vec![tensor("x", Datatype::Fp32, &[-1, 2])], &["a", "b"]);
+    let apart = table(vec![tensor("a", Datatype::Bytes, &[-1]), tensor("b", Datatype::Int16, &[-1, 1])], &[]);
+    for metadata in [matrix, apart] {
+        match records.read(&metadata, LIMIT) {
+            Ok(inputs) => {
+                check_inputs(&inputs);
+                assert_eq!(inputs.len(), metadata.inputs.len());
+                let Ok(value) = serde_json::from_slice::<Value>(text) else { continue };
+                let rows = value["records"].as_array().map_or(0, Vec::len) as u64;
+                assert!(inputs.iter().all(|input| input.tensor.shape.first() == Some(&rows)));
+            }
+            Err(error) => check_error(&error),
+        }
+    }
 }
 
 /// A zero byte, which JSON cannot have, stands between the JSON and the blobs; if it is the first, the request is raw,
@@ -62,8 +98,8 @@ fn check_in_parts(body: &Bytes, whole: Option<&Decoded>) {
     let is_read = decoded.read_parts(&parts, LIMIT).is_ok();
     assert_eq!(is_read, whole.is_some());
     if let Some(whole) = whole {
-        let said = (&decoded.id, &decoded.inputs, &decoded.outputs);
-        assert_eq!(said, (&whole.id, &whole.inputs, &whole.outputs));
+        let said = (&decoded.id, &decoded.inputs, &decoded.outputs, decoded.records.is_some());
+        assert_eq!(said, (&whole.id, &whole.inputs, &whole.outputs, whole.records.is_some()));
     }
 }
 

@@ -12,6 +12,7 @@ use super::binary;
 use super::door_name;
 use super::json_decode::Decoded;
 use super::json_encode::{Form, encode, text_length};
+use super::records::Records;
 use super::reply::Reply;
 use super::routes::Target;
 use crate::data_plane::{BodyPermit, DataPlane};
@@ -69,6 +70,10 @@ async fn prepare(
         call.line.request_id.clone_from(&own_id);
     }
     read?;
+    if let Some(records) = decoded.records.take() {
+        let deadline = plane.deadline(&target.model, target.version.as_deref(), call.line.arrived, options.timeout);
+        read_records(plane, target, records, deadline, &mut decoded).await?;
+    }
     permit.grow(decoded.decoded_bytes)?;
     let id = call.request_id(plane);
     Ok(request(target, call, decoded, options, (id, own_id)))
@@ -104,6 +109,26 @@ async fn read(
         Ok(length) => plane.aside(deadline(), move || decode(|decoded| decoded.read(&bytes, length, limit))).await,
         Err(error) => Err(error),
     }
+}
+
+/// Inputs by the model's signature, of the rows that were sent in place of them.
+async fn read_records(
+    plane: &Arc<DataPlane>,
+    target: &Target<'_>,
+    records: Records,
+    deadline: Nanos,
+    decoded: &mut Decoded,
+) -> Result<(), Error> {
+    let metadata = plane.metadata(&target.model, target.version.as_deref())?;
+    plane.check_takes_tensors(&target.model)?;
+    let limit = BodyLimits::new(plane.config().max_body_bytes).max_bytes;
+    decoded.inputs = if records.body.len() < MIN_ASIDE_BYTES {
+        records.read(&metadata, limit)?
+    } else {
+        plane.aside(deadline, move || records.read(&metadata, limit)).await??
+    };
+    decoded.decoded_bytes += decoded.inputs.iter().map(|input| input.tensor.data.len() as u64).sum::<u64>();
+    Ok(())
 }
 
 fn decode(read: impl FnOnce(&mut Decoded) -> Result<(), Error>) -> (Decoded, Result<(), Error>) {

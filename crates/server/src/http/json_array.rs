@@ -27,24 +27,34 @@ pub(super) fn read(cursor: &mut Cursor<'_>, datatype: Datatype, shape: &[u64], l
         Datatype::Int16 => each(cursor, count, out_ref, whole::<i16, 2>),
         Datatype::Int32 => each(cursor, count, out_ref, whole::<i32, 4>),
         Datatype::Int64 => each(cursor, count, out_ref, whole::<i64, 8>),
-        Datatype::Fp32 => each_or_run(cursor, count, out_ref, number_run::float32, |cursor, out| {
-            out.extend_from_slice(&float32(cursor)?.to_le_bytes());
-            Ok(())
-        }),
-        Datatype::Fp64 => each(cursor, count, out_ref, |cursor, out| {
-            out.extend_from_slice(&float64(cursor)?.to_le_bytes());
-            Ok(())
-        }),
+        Datatype::Fp32 => each_or_run(cursor, count, out_ref, number_run::float32, single),
+        Datatype::Fp64 => each(cursor, count, out_ref, double),
         Datatype::Bytes => each(cursor, count, out_ref, string),
-        Datatype::Fp16 | Datatype::Bf16 => Err(invalid(format!(
-            "{} does not travel as JSON; send it with the binary extension (`binary_data_size`)",
-            datatype.name()
-        ))),
+        Datatype::Fp16 | Datatype::Bf16 => Err(not_in_json(datatype)),
     }?;
     if out.len() as u64 > limit {
         return Err(too_large(limit));
     }
     Ok(Bytes::from(out))
+}
+
+/// Read one value at `cursor` as an element of `datatype` and append it to `out`.
+pub(super) fn scalar(cursor: &mut Cursor<'_>, datatype: Datatype, out: &mut Vec<u8>) -> Result<(), Error> {
+    match datatype {
+        Datatype::Bool => boolean(cursor, out),
+        Datatype::Uint8 => whole::<u8, 1>(cursor, out),
+        Datatype::Uint16 => whole::<u16, 2>(cursor, out),
+        Datatype::Uint32 => whole::<u32, 4>(cursor, out),
+        Datatype::Uint64 => whole::<u64, 8>(cursor, out),
+        Datatype::Int8 => whole::<i8, 1>(cursor, out),
+        Datatype::Int16 => whole::<i16, 2>(cursor, out),
+        Datatype::Int32 => whole::<i32, 4>(cursor, out),
+        Datatype::Int64 => whole::<i64, 8>(cursor, out),
+        Datatype::Fp32 => single(cursor, out),
+        Datatype::Fp64 => double(cursor, out),
+        Datatype::Bytes => string(cursor, out),
+        Datatype::Fp16 | Datatype::Bf16 => Err(not_in_json(datatype)),
+    }
 }
 
 /// The number of elements, if the text that is left can hold them and they fit the limits. Checked before anything is
@@ -123,6 +133,26 @@ fn each_or_run(
         return Err(miscounted((count - left) as u64, count as u64));
     }
     Ok(())
+}
+
+#[inline]
+fn single(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    out.extend_from_slice(&float32(cursor)?.to_le_bytes());
+    Ok(())
+}
+
+#[inline]
+fn double(cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    out.extend_from_slice(&float64(cursor)?.to_le_bytes());
+    Ok(())
+}
+
+#[cold]
+fn not_in_json(datatype: Datatype) -> Error {
+    invalid(format!(
+        "{} does not travel as JSON; send it with the binary extension (`binary_data_size`)",
+        datatype.name()
+    ))
 }
 
 /// An integer of `N` bytes.

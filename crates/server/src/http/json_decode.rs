@@ -11,6 +11,7 @@ use super::json::Cursor;
 use super::json_array;
 use super::json_pieces::pieces;
 use super::number;
+use super::records::Records;
 use crate::door::invalid;
 use crate::door::limits::{
     check_axes, check_id, check_input_is_new, check_input_parameter, check_inputs, check_output_is_new,
@@ -35,6 +36,8 @@ pub(super) struct Decoded {
     /// The parameter `timeout`.
     pub(super) queue_timeout: Option<Nanos>,
     pub(super) inputs: Vec<NamedTensor>,
+    /// What is sent in place of inputs; what it means, the model's signature says.
+    pub(super) records: Option<Records>,
     pub(super) outputs: Vec<WantedOutput>,
     /// Are outputs that were not asked for by name binary?
     pub(super) binary_output: bool,
@@ -51,7 +54,9 @@ impl Decoded {
         if text.is_empty() {
             return Err(invalid("the body is empty; want the JSON of an infer request"));
         }
-        self.document(Cursor::new(text), Blobs::new(body.slice(json_length..)), limit)
+        let start = self.document(Cursor::new(text), Blobs::new(body.slice(json_length..)), limit)?;
+        self.records = start.map(|start| Records { body: body.clone(), start });
+        Ok(())
     }
 
     /// The same of a body in `parts` which is JSON alone.
@@ -60,23 +65,26 @@ impl Decoded {
             return self.read(whole, whole.len(), limit);
         }
         let mut decoded = Self::default();
-        if decoded.document(Cursor::over(&pieces(parts)), Blobs::new(Bytes::new()), limit).is_ok() {
+        if let Ok(None) = decoded.document(Cursor::over(&pieces(parts)), Blobs::new(Bytes::new()), limit) {
             *self = decoded;
             return Ok(());
         }
-        // A string lies across two pieces, or there is a fault, whose place is told in the whole text.
+        // A string lies across two pieces, or records may, or there is a fault, whose place is told in the whole text.
         let body = Bytes::from(parts.concat());
         self.read(&body, body.len(), limit)
     }
 
-    fn document(&mut self, mut cursor: Cursor<'_>, mut blobs: Blobs, limit: u64) -> Result<(), Error> {
-        self.envelope(&mut cursor, &mut blobs, limit)?;
+    /// Where records begin, if there are some.
+    fn document(&mut self, mut cursor: Cursor<'_>, mut blobs: Blobs, limit: u64) -> Result<Option<usize>, Error> {
+        let records = self.envelope(&mut cursor, &mut blobs, limit)?;
         cursor.end()?;
-        blobs.end()
+        blobs.end()?;
+        Ok(records)
     }
 
-    fn envelope(&mut self, cursor: &mut Cursor<'_>, blobs: &mut Blobs, limit: u64) -> Result<(), Error> {
+    fn envelope(&mut self, cursor: &mut Cursor<'_>, blobs: &mut Blobs, limit: u64) -> Result<Option<usize>, Error> {
         let mut seen = Seen::default();
+        let mut records = None;
         cursor.object(|cursor, key| match key {
             "id" => {
                 seen.once(key, 0)?;
@@ -94,9 +102,18 @@ impl Decoded {
                 seen.once(key, 3)?;
                 if cursor.null()? { Ok(()) } else { cursor.array(|cursor| self.output(cursor)) }
             }
+            "records" => {
+                seen.once(key, 4)?;
+                records = Some(cursor.position());
+                cursor.skip()
+            }
             _ => cursor.skip(),
         })?;
-        if seen.has(2) { Ok(()) } else { Err(invalid("the request has no `inputs`")) }
+        match (seen.has(2), records) {
+            (true, Some(_)) => Err(invalid("the request has both `inputs` and `records`; send one of them")),
+            (false, None) => Err(invalid("the request has no `inputs`")),
+            _ => Ok(records),
+        }
     }
 
     fn id(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {

@@ -27,6 +27,7 @@ mod json_string;
 mod number;
 mod number_lanes;
 mod number_run;
+mod records;
 mod reply;
 mod routes;
 mod service;
