@@ -13,7 +13,7 @@ from samovar.config.values import parsed
 from samovar.errors import ConfigError
 from samovar.types import check_name
 
-__all__ = ["Configuration", "configure", "read_toml"]
+__all__ = ["Configuration", "configure", "is_of_a_model", "read_toml"]
 
 _PREFIX = "SAMOVAR_"
 _FILE = "samovar.toml"
@@ -75,11 +75,15 @@ def configure(
     """Lay the layers over each other.
 
     `flags` are option names with texts (from a command line) or values (from Python); None stands for "not given".
-    `config` names the file to read instead of samovar.toml in `folder` (the working directory).
+    `config` names the file to read instead of samovar.toml in `folder` (the working directory), which is read unless it
+    has the keys of a model alone: it is then of the model that lies there.
     Raises ConfigError for an unknown name or a value that does not fit.
     """
-    file = _file(config or environment.get(_CONFIG_VARIABLE) or None, folder or Path())
+    named = config or environment.get(_CONFIG_VARIABLE) or None
+    file = _file(named, folder or Path())
     content = {} if file is None else read_toml(file)
+    if named is None and is_of_a_model(content):
+        file, content = None, {}
     models = {} if file is None else _model_tables(content.pop("models", {}), file)
     given = {name: value for name, value in flags.items() if value is not None}
     _check_names(content, f"in {config or _FILE}")
@@ -90,6 +94,11 @@ def configure(
         **check_options(given, SERVER_OPTIONS, "as an option", texts=True),
     }
     return Configuration(ServerConfig(**values), models, None if file is None else file.absolute())
+
+
+def is_of_a_model(content: Mapping[str, Any]) -> bool:
+    """Whether a samovar.toml has keys of a model, and no others; `trust = true` is one, and a list is an engine's."""
+    return bool(content) and all(key in MODEL_KEYS and not isinstance(content.get("trust"), list) for key in content)
 
 
 def _check_names(names: Iterable[str], where: str) -> None:

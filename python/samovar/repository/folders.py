@@ -1,5 +1,7 @@
 """How a repository is laid out: `<model>/<version>/model.*`, or `<model>/model.*` for a model with one version.
 
+Where the keys of a model are in a samovar.toml beside it, its file may have any name.
+
 Of formats that are folders, `<model>/<version>` or `<model>` may be the model itself.
 
 Folders whose name begins with "." or "_" are none of ours. Names come from listings and are never joined to a path.
@@ -9,7 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from samovar.errors import TargetError
+from samovar.config.layers import is_of_a_model, read_toml
+from samovar.errors import ConfigError, TargetError
 from samovar.runtimes import is_model_folder, runtime_for
 from samovar.types import check_name
 
@@ -141,7 +144,20 @@ def _renaming(folder: Path) -> str:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob(_FILE) if file.is_file() or is_model_folder(file))
+    named = sorted(file for file in folder.glob(_FILE) if file.is_file() or is_model_folder(file))
+    return named or (_declared_files(folder) if (folder / CONFIG).is_file() else [])
+
+
+def _declared_files(folder: Path) -> list[Path]:
+    """The model files, whatever their names, of a folder whose samovar.toml has the keys of a model."""
+    try:
+        is_declared = is_of_a_model(read_toml(folder / CONFIG))
+    except ConfigError:
+        is_declared = False  # the fault is told by who reads what it says
+    if not is_declared:
+        return []
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".toml"))
+    return [file for file in files if _is_known(file)]
 
 
 def _is_known(file: Path) -> bool:

@@ -3,7 +3,8 @@
 Between the two stands what Python says that names the file: `samovar.use` and `samovar.load`.
 
 Beside the file `dir/net.pt` that is `dir/samovar.toml`, with the keys of a model or with `[models.net]`; in a
-repository `<model>/samovar.toml`, with the keys of that model. It is read at every load.
+repository `<model>/samovar.toml`, with the keys of that model. A model that is a folder may have one inside besides,
+which stands below and cannot say that the model is trusted. All are read at every load.
 """
 
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from samovar.config import OWN_WORKER, Configuration
 from samovar.config.declared import MODEL_KEYS, Declared, check_service_options, read_declared
-from samovar.config.layers import read_toml
+from samovar.config.layers import is_of_a_model, read_toml
 from samovar.config.options import SERVER_OPTIONS
 from samovar.errors import ConfigError
 from samovar.repository.folders import CONFIG, TRITON_CONFIG
@@ -29,7 +30,8 @@ def question_of(source: Source, configuration: Configuration) -> Question:
     """What a worker is asked about a source. Raises ConfigError for a samovar.toml that does not fit."""
     if source.name is None:
         return Question(source.path, source.class_name)  # what its models are called is not known yet
-    declared = configuration.model(source.name).over(source.target.declared).over(_beside(source, configuration))
+    beside = _beside(source, configuration).over(_inside(source, configuration))
+    declared = configuration.model(source.name).over(source.target.declared).over(beside)
     if not {source.name, _EVERY}.isdisjoint(configuration.server.trust):
         declared = replace(declared, trust=True)
     return Question(source.path, source.class_name, source.name, source.version, declared)
@@ -56,6 +58,9 @@ def is_passing(question: Question, configuration: Configuration) -> bool:
 def notes(source: Source, configuration: Configuration) -> list[str]:
     """What lies beside a source and is not read, for the log."""
     found = []
+    beside = source.path.parent / CONFIG
+    if source.name is None and beside.is_file() and is_of_a_model(read_toml(beside)):
+        found.append(f"{beside} is of a model file and not read; what it says of a program belongs below [models.NAME]")
     file = _file(source, configuration)
     if file is not None and _is_of_an_engine(read_toml(file)):
         found.append(f"{file} has settings of an engine and is not read; name it with --config, or start in its folder")
@@ -74,6 +79,14 @@ def _beside(source: Source, configuration: Configuration) -> Declared:
     if "models" in content:
         raise ConfigError(f'"models" in {file} names models', "write the keys of this one at the top of that file")
     return read_declared(content, f"in {file}")
+
+
+def _inside(source: Source, configuration: Configuration) -> Declared:
+    """What a model's own folder says; whom to trust is not for what comes with the model to say."""
+    file = source.path / CONFIG
+    if not file.is_file() or file == _file(source, configuration) or _is_own(file, configuration):
+        return Declared()
+    return replace(read_declared(read_toml(file), f"in {file}"), trust=None)
 
 
 def _table_of(source: Source, content: dict[str, Any], file: Path) -> Declared:
@@ -95,8 +108,11 @@ def _file(source: Source, configuration: Configuration) -> Path | None:
     if source.name is None:
         return None
     file = (source.folder or source.path.parent) / CONFIG
-    own = configuration.file
-    return None if not file.is_file() or (own is not None and own.samefile(file)) else file
+    return None if not file.is_file() or _is_own(file, configuration) else file
+
+
+def _is_own(file: Path, configuration: Configuration) -> bool:
+    return configuration.file is not None and configuration.file.samefile(file)
 
 
 def _is_of_an_engine(content: dict[str, Any]) -> bool:

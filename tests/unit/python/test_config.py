@@ -90,7 +90,7 @@ def test_a_bad_variable_is_named(tmp_path: Path, environment: dict[str, str], me
         ("max_requests = true", 'setting "max_requests" in samovar.toml is True; it wants a whole number >= 1'),
         ("[model.stn]", 'unknown setting "model" in samovar.toml; did you mean "models"?'),
         (
-            "instances = 2",
+            "instances = 2\nmax_requests = 1",
             (
                 'setting "instances" in samovar.toml is one of a model, not of the engine; '
                 "write it below [models.<name>] in samovar.toml"

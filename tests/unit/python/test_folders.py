@@ -94,6 +94,17 @@ def test_two_model_files_in_a_version_are_told_and_files_beside_one_are_not(
     }
 
 
+def test_beside_the_keys_of_a_model_its_file_may_have_any_name(tmp_path: Path) -> None:
+    lay_out(tmp_path, "cat/net.onnx", "cat/labels.txt", "cat/help.py", "two/a.onnx", "two/b.onnx", "of/x.onnx")
+    for folder in ("cat", "two"):
+        (tmp_path / folder / "samovar.toml").write_text("instances = 2")
+    (tmp_path / "of" / "samovar.toml").write_text("http_port = 9000")
+    assert found(tmp_path / "cat") == {("cat", "1"): "net.onnx"}
+    assert found(tmp_path)["cat", "1"] == "cat/net.onnx"
+    assert "has two model files: a.onnx and b.onnx" in found(tmp_path)["two", "1"]
+    assert "rename x.onnx to model.onnx" in found(tmp_path)["of", "1"]
+
+
 def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
     lay_out(tmp_path, "store/7/model.py", "repo/")
     repo = tmp_path / "repo"

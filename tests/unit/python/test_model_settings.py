@@ -79,6 +79,29 @@ def test_a_file_for_another_start_is_not_read_and_that_is_told(tmp_path: Path, b
     assert note.startswith(f"{beside}/samovar.toml has settings of an engine and is not read; name it with --config")
 
 
+def test_the_file_inside_a_model_that_is_a_folder_stands_below(tmp_path: Path, beside: Path) -> None:
+    (beside / "saved").mkdir()
+    (beside / "saved" / "samovar.toml").write_text('instances = 2\nmax_batch_size = 4\nruntime = "onnx"\ntrust = true')
+    (beside / "samovar.toml").write_text("[models.saved]\nmax_batch_size = 8")
+    source = Source(Target(beside / "saved"), beside / "saved", name="saved", version="1")
+    wanted = Declared({"instances": 2, "max_batch_size": 8}, runtime="onnx")  # whom to trust is not for it to say
+    assert declared(source, engine(tmp_path, "")) == wanted
+    in_repository = Source(
+        Target(tmp_path, kind="repository"), beside / "saved", name="files", version="1", folder=beside
+    )
+    (beside / "samovar.toml").write_text("max_batch_size = 8")
+    assert declared(in_repository, engine(tmp_path, "")) == wanted
+
+
+def test_in_the_folder_of_a_model_its_file_is_not_the_engines(beside: Path) -> None:
+    own = engine(beside, "instances = 2")
+    assert own.file is None
+    assert declared(of_file(beside), own).options == {"instances": 2}
+    program = Source(Target(beside / "app.py"), beside / "app.py")
+    (note,) = notes(program, own)
+    assert note.endswith("and not read; what it says of a program belongs below [models.NAME]")
+
+
 def test_it_is_read_at_every_load(tmp_path: Path, beside: Path) -> None:
     own = engine(tmp_path, "")
     for count in (2, 3):
