@@ -107,11 +107,13 @@ def empty_repository(folder: Path) -> TargetError:
 def _is_meant_as_model(folder: Path) -> bool:
     """False for a folder that has nothing of a model: documents, code or weights may lie beside the models."""
     try:
-        has_version = any(version(child) is not None for child in _folders(folder))
+        if any(version(child) is not None for child in _folders(folder)):
+            return True
     except TargetError:
         return True  # to stand there with that fault
-    has_file = bool(_model_files(folder)) or any(folder.glob(_SURE_MODEL)) or is_model_folder(folder)
-    return has_version or has_file or any((folder / name).exists() for name in (CONFIG, TRITON_CONFIG))
+    if any((folder / name).exists() for name in (CONFIG, TRITON_CONFIG)) or _model_files(folder):
+        return True
+    return any(folder.glob(_SURE_MODEL)) or is_model_folder(folder)  # last, as every runtime of folders is asked
 
 
 def version(folder: Path) -> VersionFolder | None:
@@ -130,7 +132,7 @@ def version(folder: Path) -> VersionFolder | None:
 def _model_file(folder: Path) -> tuple[Path, TargetError | None]:
     """The file that is the model; beside it may lie others that no runtime knows, with its weights for instance."""
     files = _model_files(folder)
-    known = [file for file in files if _is_known(file)] or files[:1]
+    known = files if len(files) == 1 else [file for file in files if _is_known(file)] or files[:1]
     if len(known) == 1:
         return known[0], None
     fault = TargetError(f'"{folder}" has two model files: {known[0].name} and {known[1].name}', "leave one of them")
