@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import models
+from formats.recipes import PLAYED, UNPLAYED, recipes
 from guides import GUIDES, Reader, block, needs_curl
 from serving import Serve
 
@@ -59,3 +60,9 @@ def test_the_model_of_the_guide_runs_without_an_engine(tmp_path: Path, monkeypat
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(block(GUIDES / "serving-files.md", "python"), {})
     assert output.getvalue().endswith("[[2. 4. 6.]]\n")
+
+
+def test_every_recipe_of_a_format_is_played_or_said_why_not() -> None:
+    played = {title for titles in PLAYED.values() for title in titles}
+    assert set(recipes()) == played | set(UNPLAYED)
+    assert not played & set(UNPLAYED)
