@@ -34,6 +34,8 @@ pub(crate) fn platform(runtime: &str) -> &str {
 fn names(runtime: &str) -> (&str, &str) {
     match runtime {
         "onnx" => ("onnxruntime_onnx", "onnxruntime"),
+        "tensorflow" => ("tensorflow_savedmodel", "tensorflow"),
+        "tensorrt" => ("tensorrt_plan", "tensorrt"),
         "torchscript" => ("pytorch_libtorch", "pytorch"),
         other => ("", other),
     }
@@ -206,6 +208,8 @@ mod tests {
 
     #[test]
     fn platforms_are_those_of_triton_where_it_has_one() {
-        assert_eq!(["onnx", "torchscript", "python"].map(platform), ["onnxruntime_onnx", "pytorch_libtorch", "python"]);
+        let known = ["onnx", "torchscript", "tensorflow", "tensorrt", "python"].map(platform);
+        let wanted = ["onnxruntime_onnx", "pytorch_libtorch", "tensorflow_savedmodel", "tensorrt_plan", "python"];
+        assert_eq!(known, wanted);
     }
 }
