@@ -133,3 +133,32 @@ def test_a_saved_graph_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "gone").rmdir()
     with pytest.raises(LoadError, match=r"^the optimised m.onnx cannot be saved as .*/gone/fast.onnx: .*; leave save_"):
         answers(found)
+
+
+def anonymous_mib() -> float:
+    """Memory of this process that is in no file, and so its own alone."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
+
+
+def test_weights_in_a_file_of_their_own_are_shared_where_that_is_wanted(tmp_path: Path) -> None:
+    width = 2_048
+    path = models.write(
+        tmp_path / "wide.onnx",
+        [models.node("MatMul", ["x", "weights"], ["output"])],
+        [("x", "FLOAT", ("batch", width))],
+        [("output", "FLOAT", ("batch", 2 * width))],
+        {"weights": np.ones((width, 2 * width), np.float32)},  # 32 MiB
+        save_as_external_data=True,
+        location="wide.weights",
+    )
+    rows = np.ones((3, width), np.float32)
+    kept, grown = [], []
+    for is_shared in (True, False):
+        before = anonymous_mib()
+        kept.append(loaded(described(path, share_weights=is_shared)))
+        (output,) = kept[-1].predict([rows])
+        assert (output == width).all()
+        grown.append(anonymous_mib() - before)
+    assert grown[0] < 16, "mapped"
+    assert grown[1] > 24, "arranged anew"
