@@ -78,7 +78,7 @@ def infer_line(model: dict[str, Any], version: str | None = None) -> str:
     """A shell command that calls the model by `samovar infer`; large inputs come from files yet to be made."""
     words = ["samovar", "infer", model["name"], *([] if version is None else ["--version", version])]
     inputs = _examples(model)
-    if _has_records(model, inputs):
+    if _columns(model, inputs):
         return " ".join([*words, "--records", shlex.quote(json.dumps(_small(model, inputs)["records"]))])
     for tensor in inputs:
         is_small = prod(tensor["shape"]) <= _MAX_JSON_ELEMENTS
@@ -125,16 +125,20 @@ def _small(model: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any
 
 def _request(model: dict[str, Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
     """One row, by column name where the model has names."""
-    if not _has_records(model, inputs):
+    columns = _columns(model, inputs)
+    if not columns:
         return {"inputs": inputs}
     values = [value for tensor in inputs for value in tensor["data"]]
-    return {"records": [dict(zip(model["source"]["columns"], values, strict=True))]}
+    return {"records": [dict(zip(columns, values, strict=True))]}
 
 
-def _has_records(model: dict[str, Any], inputs: list[dict[str, Any]]) -> bool:
-    """Whether a value of a row has a name each; texts of many columns are inputs of their own anyway."""
-    columns = model["source"].get("columns")
-    return bool(columns) and sum(prod(tensor["shape"]) for tensor in inputs) == len(columns) <= _MAX_JSON_ELEMENTS
+def _columns(model: dict[str, Any], inputs: list[dict[str, Any]]) -> list[str]:
+    """The name of each value of a row, of a table with few enough of them; else none."""
+    columns = model["source"].get("columns", [])
+    if columns and (len(inputs) > 1 or len(inputs[0]["shape"]) == 1):
+        columns = [tensor["name"] for tensor in inputs]  # the others are not used
+    count = sum(prod(tensor["shape"]) for tensor in inputs)
+    return columns if len(columns) == count <= _MAX_JSON_ELEMENTS else []
 
 
 def _query(fields: dict[str, Any]) -> str:

@@ -114,6 +114,7 @@ def test_a_method_of_a_service_is_called_as_it_wants_to_be(service: dict[str, An
         ({"x": ("FP64", [2])}, ["age", "the city"]),
         ({"x": ("FP64", [-1])}, ["age"]),
         ({"age": ("FP64", []), "the city": ("BYTES", [1])}, ["age", "the city"]),
+        ({"the city": ("BYTES", [])}, ["the city"]),
     ],
 )
 def test_a_table_is_asked_by_column_name(inputs: dict[str, tuple[str, list[int]]], columns: list[str]) -> None:
