@@ -1,17 +1,19 @@
 """Runtime of ONNX files, by onnxruntime on the processor."""
 
-import mmap
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samovar.errors import ConfigError, InvalidInputError, LoadError, TargetError, text_of
+from samovar.errors import ConfigError, LoadError, TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes import onnx_saved as saved
-from samovar.runtimes.contents import foreign, peek
+from samovar.runtimes.contents import peek
 from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
-from samovar.runtimes.protobuf import BrokenMessageError, fields, first
+from samovar.runtimes.onnx_batch import Tensors, with_batch
+from samovar.runtimes.onnx_graph import FIRST_BYTE, Graph, read
+from samovar.runtimes.tables import texts
 from samovar.runtimes.tensors import FileTensor, fixed_batch, labels_in, signature_of
 from samovar.types import Datatype, Signature
 
@@ -42,29 +44,26 @@ _DATATYPES = {f"tensor({datatype.numpy_name})": datatype for datatype in Datatyp
     "tensor(double)": Datatype.FP64,
     "tensor(string)": Datatype.BYTES,
 }
+_MAPS = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")  # of converters of classifiers
 _BFLOAT16 = 16  # TensorProto.BFLOAT16
 _FATAL = 4  # onnxruntime's severities; what is less comes as an exception too
-# Field numbers of onnx.proto: ModelProto, GraphProto, ValueInfoProto, TypeProto, TypeProto.Tensor.
-_IR_VERSION, _GRAPH = 1, 7
-_FIRST = bytes([_IR_VERSION << 3])
-_INPUT, _OUTPUT = 11, 12
-_NAME, _TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
 
 
 def recognise(path: Path) -> Sure:
     """Files with the suffix .onnx: alone, the first byte of the format is a weak sign, and `inspect` reads the rest."""
     if path.suffix.lower() != ".onnx":
         return Sure.NO
-    return Sure.CERTAIN if peek(path, 1) == _FIRST else Sure.NAME
+    return Sure.CERTAIN if peek(path, 1) == FIRST_BYTE else Sure.NAME
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe the model of a file: names, datatypes, shapes and batch axis are its own. Raises TargetError."""
     path = question.path
     options = _checked_options(question)
-    inputs, outputs, labels = tensors_of(path)
-    _refuse_mixture(path, {tensor.datatype for tensor in (*inputs, *outputs)})
-    signature = signature_of(path.name, inputs, outputs, question.declared)
+    tensors, labels = tensors_of(path)
+    _refuse_mixture(path, {tensor.datatype for tensor in (*tensors.inputs, *tensors.outputs)})
+    signature = signature_of(path.name, tensors.inputs, tensors.outputs, question.declared)
+    is_open = tensors.note and not signature.batch_axis and question.declared.batch_axis is None
     return [
         describe(
             question,
@@ -75,18 +74,31 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             read_from="the graph",
             runtime_options=options,
             **labels_in(signature, labels),
+            **({"note": tensors.note} if is_open else {}),
             **fixed_batch(signature, 'export it with a first axis called "batch" (dynamic_axes of torch.onnx.export)'),
         )
     ]
 
 
-def tensors_of(path: Path) -> tuple[list[FileTensor], list[FileTensor], list[Any]]:
-    """Inputs, outputs, and the labels of classes that its metadata has, if any. Raises TargetError."""
-    shapeless = _shapeless(path)
+def tensors_of(path: Path) -> tuple[Tensors, list[Any]]:
+    """Inputs and outputs, and the labels of classes that the file has, if any. Raises TargetError."""
+    graph = read(path)
     session = _session(path, threads=1)
-    inputs = [_tensor(path, "input", value, shapeless) for value in session.get_inputs()]
-    outputs = [_tensor(path, "output", value, shapeless) for value in session.get_outputs()]
-    return inputs, outputs, _labels(session.get_modelmeta().custom_metadata_map)
+    metadata = session.get_modelmeta()
+    tensors = Tensors(
+        [_tensor(path, "input", value, graph) for value in session.get_inputs()],
+        [_tensor(path, "output", value, graph) for value in session.get_outputs()],
+    )
+    labels = _labels(metadata.custom_metadata_map) or next(iter(graph.classes.values()), [])
+    return with_batch(tensors, graph, metadata.producer_name, partial(_shapes, path)), list(labels)
+
+
+def _shapes(path: Path, lengths: dict[str, int]) -> dict[str, list[int | str | None]] | None:
+    """The shapes of the outputs where axes have these lengths; None where they cannot have them."""
+    try:
+        return {value.name: value.shape for value in _session(path, threads=1, lengths=lengths).get_outputs()}
+    except TargetError:
+        return None
 
 
 def load(spec: dict[str, Any]) -> "OnnxModel":
@@ -109,6 +121,8 @@ class OnnxModel(FileModel):
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._session = session
+        widths = {tensor.name: (tensor.dims or ())[-1:] for tensor in signature.outputs}
+        self._maps = {value.name: widths[value.name] for value in session.get_outputs() if value.type in _MAPS}
         self._texts = [tensor.name for tensor in signature.inputs if tensor.datatype is Datatype.BYTES]
         has_bfloat = any(tensor.datatype is Datatype.BF16 for tensor in (*signature.inputs, *signature.outputs))
         super().__init__(signature, self._run_values if has_bfloat else self._run_arrays)
@@ -117,11 +131,15 @@ class OnnxModel(FileModel):
         """Run one call; the outputs in the order of the signature. Raises what onnxruntime raises."""
         named = dict(zip(self._inputs, inputs, strict=True))
         for name in self._texts:
-            named[name] = _decoded(name, named[name])
+            named[name] = texts(name, named[name])
         return self._run(named)
 
     def _run_arrays(self, inputs: dict[str, Any]) -> Any:
-        return self._session.run(self._outputs, inputs)
+        found = self._session.run(self._outputs, inputs)
+        if not self._maps:
+            return found
+        pairs = zip(self._outputs, found, strict=True)
+        return [_table(value, *self._maps[name]) if name in self._maps else value for name, value in pairs]
 
     def _run_values(self, inputs: dict[str, Any]) -> list[Any]:
         """As `_run_arrays`, where there is bfloat16: only values of onnxruntime's own can carry it."""
@@ -129,8 +147,17 @@ class OnnxModel(FileModel):
         return [_array(value) for value in self._session.run_with_ort_values(self._outputs, values)]
 
 
-def _session(path: Path, *, threads: int, options: dict[str, Any] | None = None, save: Path | None = None) -> Any:
+def _session(
+    path: Path,
+    *,
+    threads: int,
+    options: dict[str, Any] | None = None,
+    save: Path | None = None,
+    lengths: Mapping[str, int] | None = None,
+) -> Any:
     """A session; one without options only tells its tensors, and one that saves what it made of the graph ends there.
+
+    `lengths` are those of named axes, for which what has a shape of its own is computed ahead.
 
     IO binding is not used: on the processor `run` takes arrays where they are anyway, and beside it a binding cost
     6.4 us a call, not 4.8, for a model of one operator, and nothing for one of 1 ms, whoever owned the outputs.
@@ -147,7 +174,9 @@ def _session(path: Path, *, threads: int, options: dict[str, Any] | None = None,
         # Weights in files of their own are mapped, and now no operator keeps an arrangement of them for itself. One row
         # takes 1.0 to 1.1 of the time, and 16 rows 1.5 (matrices of 256) to 2 (of 1,024).
         settings.add_session_config_entry("session.disable_prepacking", "1")
-    level = _LEVELS["disabled" if options is None else options["optimization"]]
+    level = _LEVELS[options["optimization"] if options is not None else "basic" if lengths else "disabled"]
+    for name, length in (lengths or {}).items():
+        settings.add_free_dimension_override_by_name(name, length)
     if save is not None:
         settings.optimized_model_filepath = str(save)
         if level == _LEVELS["all"]:  # puts weights in the order of one kind of processor
@@ -226,14 +255,16 @@ def _listed(text: str) -> list[Any]:
     return list(found) if all(isinstance(label, str | int) for label in found) else []
 
 
-def _tensor(path: Path, kind: str, value: Any, shapeless: set[str]) -> FileTensor:
+def _tensor(path: Path, kind: str, value: Any, graph: Graph) -> FileTensor:
+    if value.type in _MAPS and value.name in graph.classes:
+        return FileTensor(value.name, Datatype.FP32, (None, len(graph.classes[value.name])))
     datatype = _DATATYPES.get(value.type)
     if datatype is None:
         raise TargetError(
             f'{kind} "{value.name}" of {path.name} is {value.type}, no tensor that can be sent', _cure(value)
         )
     # onnxruntime says [] of a scalar and of a tensor of any rank.
-    is_known = value.shape != [] or value.name not in shapeless
+    is_known = value.shape != [] or value.name not in graph.shapeless
     return FileTensor(value.name, datatype, tuple(value.shape) if is_known else None)
 
 
@@ -247,43 +278,9 @@ def _refuse_mixture(path: Path, datatypes: set[Datatype | None]) -> None:
 
 
 def _cure(value: Any) -> str:
-    if value.type.startswith("seq(map("):
-        return 'export probabilities as a tensor: skl2onnx has options={"zipmap": False}'
     if value.type.startswith("tensor("):
         return f"cast it to one of {', '.join(datatype.name for datatype in Datatype)} in the model"
     return "export the model with tensors alone: no sequence, map, optional or sparse tensor"
-
-
-def _shapeless(path: Path) -> set[str]:
-    """Inputs and outputs whose shape the file does not say. Raises TargetError for what is no whole ONNX file."""
-    fault = foreign(path)
-    if fault is not None:
-        raise TargetError(f"{fault.message}, no ONNX model", fault.next_step)
-    with path.open("rb") as file:
-        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    try:
-        return _names_without_shape(content)
-    except BrokenMessageError as broken:
-        if broken.missing and content[0] == _IR_VERSION << 3:
-            raise TargetError(
-                f"{path.name} is cut off: {len(content)} bytes, at least {broken.missing} more are announced",
-                "fetch or export the file again",
-            ) from None
-        raise TargetError(f"{path.name} is no ONNX model", "give the file that an exporter wrote") from None
-
-
-def _names_without_shape(content: memoryview) -> set[str]:
-    graph = first(content, _GRAPH)
-    if graph is None:
-        raise BrokenMessageError
-    names = set()
-    for number, value in fields(graph):
-        if number in (_INPUT, _OUTPUT) and not isinstance(value, int):
-            kind = first(value, _TYPE)
-            tensor = None if kind is None else first(kind, _TENSOR_TYPE)
-            if tensor is None or first(tensor, _SHAPE) is None:
-                names.add(bytes(first(value, _NAME) or b"").decode("utf-8", "replace"))
-    return names
 
 
 def _refusal(path: Path, text: str, version: str) -> TargetError:
@@ -306,7 +303,7 @@ def _refusal(path: Path, text: str, version: str) -> TargetError:
 _NEWER = "upgrade onnxruntime (it is {version}), or export for an older opset"
 _CUSTOM = (
     "{file} uses operators of {domain}, which onnxruntime does not have",
-    "export the model without custom operators",
+    "export the model without custom operators, and do what they do in a Python class that calls it",
 )
 _FAULTS = (
     (r"Opset (?P<opset>\d+) is under development", "{file} is of opset {opset}, newer than onnxruntime knows", _NEWER),
@@ -328,6 +325,16 @@ _FAULTS = (
         "export the model with float32",
     ),
     (
+        r"Failed to construct locale with name: ?(?P<locale>[^:]+)",
+        "{file} compares texts as {locale} does, a locale that this machine does not have",
+        'install it (on Debian: apt-get install locales-all), or export with locale "C"',
+    ),
+    (
+        r"MLDataType for: (?P<kind>tensor\(\w+\)) is not",
+        "{file} has inputs or outputs of {kind}, no tensor that can be sent",
+        "export the model with real numbers",
+    ),
+    (
         r'External data path does not exist: "(?P<data>[^"]*)"',
         "the weights of {file} are in {data}, which does not exist",
         "put that file there: it belongs to the model",
@@ -335,17 +342,11 @@ _FAULTS = (
 )
 
 
-def _decoded(name: str, array: Any) -> Any:
-    """ONNX strings are texts; onnxruntime would send bytes as b'...'. Raises InvalidInputError."""
-    texts = array.ravel()  # a copy only if it must be; the next line makes the new array
-    decoded = texts.copy()
-    for index, element in enumerate(texts.tolist()):
-        try:
-            decoded[index] = element if isinstance(element, str) else element.decode()
-        except UnicodeDecodeError as error:
-            place = f'element {index} of input "{name}"'
-            raise InvalidInputError(f"{place} is not UTF-8, as ONNX strings are: {error}", "encode it so") from None
-    return decoded.reshape(array.shape)
+def _table(rows: Sequence[Mapping[Any, float]], width: int) -> Any:
+    """Maps as rows: in each the classes stand in order."""
+    import numpy as np
+
+    return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), width)
 
 
 def _value(array: Any) -> Any:

@@ -57,7 +57,8 @@ def inspect(question: Question) -> list[dict[str, Any]]:
         raise ConfigError(f'runtime option "streams" of {path.name} is {options["streams"]}', "it wants 0 or more")
     if path.suffix.lower() == ".onnx":
         # OpenVINO forgets the names of axes, which say whether the first is the batch.
-        inputs, outputs, labels = onnx.tensors_of(path)
+        tensors, labels = onnx.tensors_of(path)
+        inputs, outputs = tensors.inputs, tensors.outputs
         read_from, bounds = "the ONNX graph", {}
         _check_names(path, _model(path), [tensor.name for tensor in inputs], [tensor.name for tensor in outputs])
     else:

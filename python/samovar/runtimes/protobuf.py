@@ -5,7 +5,7 @@ The wire format: https://protobuf.dev/programming-guides/encoding/
 
 from collections.abc import Iterator
 
-__all__ = ["BrokenMessageError", "fields", "first"]
+__all__ = ["BrokenMessageError", "fields", "first", "varints"]
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_SHIFT = 63
@@ -49,6 +49,17 @@ def first(message: memoryview, number: int) -> memoryview | None:
         if found == number and not isinstance(content, int):
             return content
     return None
+
+
+def varints(content: memoryview | int) -> Iterator[int]:
+    """The numbers of a repeated field, one by one or packed, without a sign. Raises BrokenMessageError."""
+    if isinstance(content, int):
+        yield content
+        return
+    position = 0
+    while position < len(content):
+        value, position = _varint(content, position)
+        yield value
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

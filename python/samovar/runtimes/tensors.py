@@ -8,7 +8,7 @@ from samovar.config.declared import BATCH, MAX_RANK, Declared, DeclaredTensor
 from samovar.errors import TargetError
 from samovar.types import Datatype, Signature, TensorSpec
 
-__all__ = ["FileTensor", "fixed_batch", "labels_in", "signature_of"]
+__all__ = ["FileTensor", "fixed_batch", "is_batch_name", "labels_in", "signature_of"]
 
 _BATCH_NAMES = ("n", "b", "bs")
 _DECLARED = "declared in samovar.toml"
@@ -39,6 +39,11 @@ def signature_of(
         if batch_axis:
             _check_batch_axis(file, inputs, outputs)
     return Signature(_specs(inputs, batch_axis), _specs(outputs, batch_axis), batch_axis)
+
+
+def is_batch_name(axis: int | str | None) -> bool:
+    """Whether an axis that is called so is the batch, where it is the first."""
+    return isinstance(axis, str) and (BATCH in axis.lower() or axis.lower() in _BATCH_NAMES)
 
 
 def fixed_batch(signature: Signature, cure: str) -> dict[str, str]:
@@ -107,7 +112,7 @@ def _has_batch_axis(inputs: Sequence[FileTensor], outputs: Sequence[FileTensor])
     """Whether the names say it: one and the same on every input; exporters invent those of outputs."""
     firsts = {tensor.shape[0] if tensor.shape else None for tensor in inputs}
     name = firsts.pop() if len(firsts) == 1 else None
-    if not isinstance(name, str) or not (BATCH in name.lower() or name.lower() in _BATCH_NAMES):
+    if not is_batch_name(name):
         return False
     others = {axis for tensor in inputs for axis in (tensor.shape or ())[1:]} - {name, None}
     return all(

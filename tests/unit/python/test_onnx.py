@@ -133,9 +133,10 @@ def test_a_model_without_inputs_runs(tmp_path: Path) -> None:
     ("shape", "outcome", "batch_axis", "dims"),
     [
         (("batch", 3), ("batch", 3), True, [3]),
-        (("batch_size", 3), ("unk__0", 3), True, [3]),
-        (("N", "width"), ("Identityoutput_dim_0", "width"), True, [-1]),
-        (("bs", 3), (None, 3), True, [3]),
+        (("bs", 3), ("bs", 3), True, [3]),
+        (("N", "width"), ("N", "width"), True, [-1]),
+        (("batch", 3), ("found", 3), False, [-1, 3]),  # boxes in an image, for example
+        (("batch", 3), (None, 3), False, [-1, 3]),
         (("n", "time"), ("time", "n"), False, [-1, -1]),  # rows of something else
         ((None, 3), (None, 3), False, [-1, 3]),
         (("time", 3), ("time", 3), False, [-1, 3]),
@@ -158,6 +159,76 @@ def test_the_names_of_axes_say_whether_the_first_is_the_batch(
     path = models.write(tmp_path / "m.onnx", nodes, [("x", "FLOAT", shape)], [("output", "FLOAT", outcome)])
     found = described(path)
     assert (found["batch_axis"], found["inputs"][0]["dims"]) == (batch_axis, dims)
+
+
+@pytest.mark.parametrize(
+    ("shape", "outcome"),
+    [
+        (("batch_size", 3), ("unk__0", 3)),
+        (("N", "width"), ("Reshapeoutput_dim_0", "width")),
+        (("bs", 3), (None, 3)),
+        (("batch", 3), (1, 3)),  # that of the exporter's example
+        (("batch", 3), ("batch",)),
+    ],
+)
+def test_an_output_that_is_as_long_as_the_batch_has_it_whatever_its_axis_is_called(
+    tmp_path: Path, shape: Sequence[models.Axis], outcome: Sequence[models.Axis]
+) -> None:
+    nodes = [models.node("Shape", ["x"], ["s"]), models.node("Reshape", ["x", "s"], ["output"])]
+    path = models.write(tmp_path / "m.onnx", nodes, [("x", "FLOAT", shape)], [("output", "FLOAT", outcome)])
+    assert described(path)["batch_axis"]
+    assert calls(path, np.ones((2, 3), np.float32))[0].shape == (2, 3)
+
+
+def test_an_output_that_has_other_rows_than_the_inputs_is_of_no_batch(tmp_path: Path) -> None:
+    weights = {"s": np.array([-1, 3])}
+    nodes = [models.node("Reshape", ["x", "s"], ["output"])]
+    inputs, outputs = [("x", "FLOAT", ("batch", 2, 3))], [("output", "FLOAT", ("Reshapeoutput_dim_0", 3))]
+    found = described(models.write(tmp_path / "m.onnx", nodes, inputs, outputs, weights))
+    assert (found["batch_axis"], found["outputs"][0]["dims"]) == (False, [-1, 3])
+    assert 'output "output" has not a row for each row of the inputs' in found["source"]["note"]
+
+
+def test_a_graph_that_quantises_by_the_range_of_a_call_joins_none(tmp_path: Path) -> None:
+    nodes = [
+        models.node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        models.node("DequantizeLinear", ["q", "scale", "zero"], ["output"]),
+    ]
+    inputs, outputs = ([(name, "FLOAT", ("batch", 2))] for name in ("x", "output"))
+    path = models.write(tmp_path / "m.onnx", nodes, inputs, outputs)
+    found = described(path)
+    assert (found["batch_axis"], found["inputs"][0]["dims"]) == (False, [-1, 2])
+    assert "quantises by the range of all rows" in found["source"]["note"]
+    assert described(path, batch_axis=True)["batch_axis"]
+
+
+@pytest.mark.parametrize(
+    ("producer", "axes"),
+    [("skl2onnx", (None, None, 1)), ("OnnxMLTools", (None, None, 1)), ("tf2onnx", ("unk__6", "unk__7", "unk__8"))],
+)
+def test_converters_that_do_not_name_the_batch_are_known(
+    tmp_path: Path, producer: str, axes: Sequence[models.Axis]
+) -> None:
+    import onnx
+
+    nodes = [models.node("Add", ["a", "b"], ["c"]), models.node("Shape", ["a"], ["s"])]
+    nodes += [models.node("Reshape", ["c", "s"], ["output"])]
+    inputs = [(name, "FLOAT", (axis, 2)) for name, axis in zip("ab", axes, strict=False)]
+    path = models.write(tmp_path / "m.onnx", nodes, inputs, [("output", "FLOAT", (axes[2], 2))])
+    found = described(path)
+    assert not found["batch_axis"]
+    model = onnx.load(path)
+    model.producer_name = producer
+    onnx.save(model, path)
+    assert described(path)["batch_axis"]
+    assert calls(path, *(np.ones((2, 2), np.float32) for _ in "ab"))[0].shape == (2, 2)
+
+
+def test_a_first_axis_without_a_name_is_told(tmp_path: Path) -> None:
+    path = models.echo(tmp_path / "m.onnx", shape=("s77", 3))
+    assert 'the first axis is not called "batch"' in described(path)["source"]["note"]
+    for declared in ({"batch_axis": True}, {"batch_axis": False}):
+        assert "note" not in described(path, **declared)["source"]
 
 
 def test_a_batch_axis_may_be_the_only_one(tmp_path: Path) -> None:
@@ -366,26 +437,33 @@ def test_a_sequence_is_refused_with_its_cure(tmp_path: Path) -> None:
         described(path)
 
 
-def test_the_maps_of_scikit_learn_are_refused_with_their_cure(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "labels"), [("int64", [-1, 7]), ("string", ["no", "yes"])])
+def test_the_maps_of_classifiers_are_served_as_tables(tmp_path: Path, kind: str, labels: list[Any]) -> None:
     import onnx
     from onnx import helper
 
     path = tmp_path / "m.onnx"
     x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])
-    kind = helper.make_map_type_proto(onnx.TensorProto.INT64, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, []))
-    output = helper.make_value_info("output", helper.make_sequence_type_proto(kind))
-    node = models.node("ZipMap", ["x"], ["output"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    key = onnx.TensorProto.INT64 if kind == "int64" else onnx.TensorProto.STRING
+    value = helper.make_map_type_proto(key, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, []))
+    output = helper.make_value_info("output", helper.make_sequence_type_proto(value))
+    classes = {f"classlabels_{kind}s": labels[::-1]}
+    node = models.node("ZipMap", ["x"], ["output"], domain="ai.onnx.ml", **classes)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
     onnx.save(
         helper.make_model(helper.make_graph([node], "graph", [x], [output]), ir_version=8, opset_imports=opsets), path
     )
-    with pytest.raises(TargetError, match=r"is seq\(map\(.*; export probabilities as a tensor: skl2onnx has"):
-        described(path)
+    found = described(path)
+    assert found["outputs"] == [{"name": "output", "datatype": "FP32", "dims": [2]}]
+    assert (found["batch_axis"], found["source"]["labels"]) == (True, {"output": labels})
+    rows = np.array([[0.25, 0.75], [1, 0]], np.float32)
+    np.testing.assert_array_equal(calls(path, rows)[0], rows[:, ::-1])  # the greater label stands first in the file
+    assert calls(path, rows[:0])[0].shape == (0, 2)
 
 
 def test_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     path = models.echo(tmp_path / "m.onnx", "STRING")
-    with pytest.raises(InvalidInputError, match=r'^element 1 of input "x" is not UTF-8, as ONNX strings are: '):
+    with pytest.raises(InvalidInputError, match=r'^element 1 of input "x" is not UTF-8, as texts are: '):
         calls(path, np.array([[b"a", b"\xff"]], object))
 
 
