@@ -67,8 +67,12 @@ def weights_of(folder: Path, pickled: str) -> tuple[list[Path], bool]:
     safe = sorted(folder.glob("*.safetensors"))
     found = safe or _pickles(folder, pickled)
     if not found:
+        exported = next(iter(sorted(folder.rglob("*.onnx"))), None)
         raise TargetError(
-            f"{folder.name} has no weights in it", "put model.safetensors there, as save_pretrained writes it"
+            f"{folder.name} has no weights in it",
+            "put model.safetensors there, as save_pretrained writes it"
+            if exported is None
+            else f"serve what was exported of it: samovar serve {exported}",
         )
     return found, not safe
 

@@ -128,11 +128,17 @@ class OnnxModel(FileModel):
         super().__init__(signature, self._run_values if has_bfloat else self._run_arrays)
 
     def predict(self, inputs: Sequence[Any]) -> Any:
-        """Run one call; the outputs in the order of the signature. Raises what onnxruntime raises."""
+        """Run one call; the outputs in the order of the signature.
+
+        Raises InvalidInputError, and RuntimeError for what onnxruntime says.
+        """
         named = dict(zip(self._inputs, inputs, strict=True))
         for name in self._texts:
             named[name] = texts(name, named[name])
-        return self._run(named)
+        try:
+            return self._run(named)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's have no class in common
+            raise RuntimeError(_plain(text_of(error))) from None
 
     def _run_arrays(self, inputs: dict[str, Any]) -> Any:
         found = self._session.run(self._outputs, inputs)
@@ -187,8 +193,8 @@ def _session(
         settings.intra_op_num_threads, settings.inter_op_num_threads = 1, threads
     try:
         return ort.InferenceSession(str(path), settings, providers=[_CPU] if options is None else options["providers"])
-    except Exception as error:
-        raise _refusal(path, text_of(error), ort.__version__) from error
+    except Exception as error:  # noqa: BLE001 - as above
+        raise _refusal(path, text_of(error), ort.__version__) from None  # whose traceback has no line of the user's
 
 
 def _checked_options(question: Question) -> dict[str, Any]:
@@ -290,14 +296,21 @@ def _refusal(path: Path, text: str, version: str) -> TargetError:
         if found:
             words = {"file": path.name, "version": version, **found.groupdict()}
             return TargetError(fault.format(**words), cure.format(**words))
-    plain = re.sub(
-        r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?(Exception during \w+: )?", "", text
-    )
-    plain = re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", plain).strip()
     return TargetError(
-        f"onnxruntime {version} cannot load {path.name}: {plain}",
+        f"onnxruntime {version} cannot load {path.name}: {_plain(text)}",
         "check the file with onnx.checker, or export it again",
     )
+
+
+def _plain(text: str) -> str:
+    """What onnxruntime says, without the numbers of its errors and the lines of its source."""
+    text = re.sub(
+        r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?(Exception during \w+: )?", "", text
+    )
+    text = re.sub(
+        r"Non-zero status code returned while running (\w+) node. Name:'(.*?)' Status Message: ", r"\1 \2: ", text
+    )
+    return re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", text).strip()
 
 
 _NEWER = "upgrade onnxruntime (it is {version}), or export for an older opset"

@@ -411,6 +411,14 @@ def test_what_onnxruntime_refuses_is_told_with_its_cure(tmp_path: Path, options:
     assert "onnxruntime_src" not in str(caught.value)
 
 
+def test_what_onnxruntime_says_of_a_call_is_told_without_its_source(tmp_path: Path) -> None:
+    weights = {"s": np.array([1, 3])}
+    nodes = [models.node("Reshape", ["x", "s"], ["output"], name="fold")]
+    path = models.write(tmp_path / "m.onnx", nodes, [("x", "FLOAT", ("n", 3))], [("output", "FLOAT", (1, 3))], weights)
+    with pytest.raises(RuntimeError, match=r"^Reshape fold: .* The input tensor cannot be reshaped"):
+        calls(path, np.ones((2, 3), np.float32))
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     path = models.large(tmp_path / "large.onnx")
     path.with_suffix(".weights").unlink()
