@@ -56,6 +56,7 @@ def test_a_file_is_described_whole(tmp_path: Path) -> None:
                     "save_optimized": None,
                     "execution_mode": "sequential",
                     "providers": ["CPUExecutionProvider"],
+                    "share_weights": False,
                 },
             },
             "inputs": [{"name": "x", "datatype": "FP32", "dims": [3]}],
