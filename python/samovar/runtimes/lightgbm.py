@@ -14,7 +14,7 @@ from samovar.runtimes.files import FileModel, check_options, imported, runtime_o
 from samovar.runtimes.forests import Forest, Task
 from samovar.types import Datatype
 
-__all__ = ["ABOUT", "IMPORTS", "check_whole", "inspect", "load", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "categories_of", "check_whole", "inspect", "load", "recognise"]
 
 IMPORTS = ("lightgbm", "numpy")
 ABOUT = About(
@@ -111,12 +111,12 @@ def _forest(booster: Any) -> Forest:
     task = tasks.get(objective, Task.NUMBERS)
     # A file has no names of classes: LGBMClassifier counts them from 0.
     labels = {Task.BINARY: range(2), Task.CLASSES: range(width)}.get(task)
-    names, categories = booster.feature_name(), _categories(booster)
+    names, categories = booster.feature_name(), categories_of(booster)
     is_named = bool(categories) or names != [f"Column_{place}" for place in range(len(names))]  # which are made up
     return Forest(task, width, len(names), Datatype.FP64, labels, names if is_named else [], categories)
 
 
-def _categories(booster: Any) -> Mapping[str, list[Any]]:
+def categories_of(booster: Any) -> Mapping[str, list[Any]]:
     """Lists of categories follow each other, without names; the parameters say of which columns, unless some differ."""
     lists = booster.pandas_categorical or []
     places = booster.params.get("categorical_feature") or []

@@ -7,21 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from samovar.errors import TargetError, UnsafeFormatError, text_of
+from samovar.errors import InvalidInputError, TargetError, UnsafeFormatError, text_of
 from samovar.runtimes import About, Question, Sure
-from samovar.runtimes.contents import foreign, peek, starts_as_pickle, zip_names
-from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported
-from samovar.runtimes.tables import (
-    LABEL,
-    MATRIX,
-    PROBABILITIES,
-    classifier_outputs,
-    column_inputs,
-    labels_of,
-    matrix_input,
-    texts,
-)
-from samovar.runtimes.tensors import FileTensor, signature_of
+from samovar.runtimes.contents import ZIP, foreign, peek, starts_as_pickle, zip_names
+from samovar.runtimes.estimators import Columns, answers_of, columns_of, inputs_of, labels_in, outputs_of, rows_of
+from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
+from samovar.runtimes.tensors import signature_of
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "estimator_of", "inspect", "load", "recognise"]
@@ -36,10 +27,48 @@ ABOUT = About(
 )
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
-# What skops 0.16 does not know of scikit-learn 1.9 and is data alone, at a load, all the same.
-_KNOWN_TYPES = frozenset(
-    {"sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
-)
+_COMPRESSED = (".gz", ".z", ".bz2", ".xz", ".lzma")  # what joblib calls them
+_READ_BY_JOBLIB = ("a Python pickle", "compressed by", "a text that begins")  # the first pickles are texts
+_SAVE_SKOPS = "fetch the file again, or save the model with skops.io.dump"
+_BOOSTERS = {"xgboost": "save_model('model.ubj')", "lightgbm": "save_model('model.txt')"}
+# What skops 0.16 does not know of scikit-learn 1.9: classes that are data alone at a load, and functions that compute.
+# By name, since others of these modules may read files.
+_KNOWN: dict[str, tuple[str, ...]] = {
+    "functools": ("partial",),  # of a function that is looked at, too
+    "numpy": ("dtype", "mean", "number"),
+    "scipy._lib.array_api_compat.numpy._aliases": ("asarray",),
+    "scipy.interpolate._bsplines": ("BSpline",),
+    "scipy.sparse._csr": ("csr_matrix",),
+    "sklearn._loss.loss": ("HalfTweedieLossIdentity",),
+    "sklearn.calibration": ("_CalibratedClassifier", "_SigmoidCalibration"),
+    "sklearn.cluster._bisect_k_means": ("_BisectingTree",),
+    "sklearn.cluster._kmeans": ("_kmeans_single_elkan", "_kmeans_single_lloyd"),
+    "sklearn.compose._column_transformer": ("make_column_selector",),
+    "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
+    "sklearn.feature_selection._mutual_info": ("mutual_info_classif", "mutual_info_regression"),
+    "sklearn.feature_selection._univariate_selection": ("chi2", "f_classif", "f_regression"),
+    "sklearn.gaussian_process._gpc": ("_BinaryGaussianProcessClassifierLaplace",),
+    "sklearn.gaussian_process.kernels": (
+        *("CompoundKernel", "ConstantKernel", "DotProduct", "ExpSineSquared", "Exponentiation", "Matern"),
+        *("PairwiseKernel", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel"),
+    ),
+    "sklearn.metrics._dist_metrics": (
+        *("ChebyshevDistance64", "EuclideanDistance64", "HaversineDistance64", "ManhattanDistance64"),
+        "MinkowskiDistance64",
+    ),
+    "sklearn.metrics._scorer": ("_PassthroughScorer",),
+    "sklearn.model_selection._split": (
+        *("GroupKFold", "KFold", "LeaveOneOut", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit"),
+        *("StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit"),
+    ),
+    "sklearn.multiclass": ("_ConstantPredictor",),
+    "sklearn.neighbors._ball_tree": ("BallTree",),
+    "sklearn.neighbors._kd_tree": ("KDTree",),
+    "sklearn.neural_network._stochastic_optimizers": ("AdamOptimizer", "SGDOptimizer"),
+    "sklearn.tree._tree": ("Tree",),
+    "sklearn.utils._bunch": ("Bunch",),
+    "sklearn.utils.validation": ("check_array",),
+}
 
 
 def recognise(path: Path) -> Sure:
@@ -48,24 +77,24 @@ def recognise(path: Path) -> Sure:
         return Sure.CERTAIN
     if starts_as_pickle(peek(path)):
         return Sure.LIKELY
-    return Sure.NAME if path.suffix.lower() in (*_PICKLES, ".skops") else Sure.NO
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return Sure.NAME if suffixes[-1:] and suffixes[-1] in (*_PICKLES, ".skops") else Sure.NO
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe a fitted estimator. Raises TargetError, ConfigError, or UnsafeFormatError for a pickle."""
     path = question.path
-    is_pickle = "schema.json" not in zip_names(path)
-    if is_pickle:
-        check_trust(question, "a Python pickle", "save it with skops.io.dump")
+    runtime_options(question, {})
+    if not _is_archive(path):
+        check_pickle(question)
     estimator = estimator_of(path, question.name or path.stem, is_trusted=bool(question.declared.trust))
-    columns, datatypes = _columns(estimator)
-    if Datatype.BYTES in datatypes:
-        inputs = column_inputs(columns, datatypes)
-    else:
-        inputs = matrix_input(getattr(estimator, "n_features_in_", None), Datatype.FP64)
-    labels = _labels(estimator)
-    signature = signature_of(path.name, inputs, _outputs(estimator, labels, columns, datatypes), question.declared)
-    kind = type(estimator).__name__
+    columns = _columns(path, estimator)
+    inputs = inputs_of(columns, question.declared.inputs)
+    outputs = outputs_of(path.name, estimator, columns, inputs)
+    signature = signature_of(path.name, inputs, outputs, question.declared)
+    labels = labels_in(estimator)
     return [
         describe(
             question,
@@ -73,9 +102,9 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             signature,
             question.declared.options,
             IMPORTS,
-            read_from=f"the fitted {kind}",
-            columns=columns,
-            **({"labels": {PROBABILITIES: labels}} if labels is not None else {}),
+            read_from=f"the fitted {type(estimator).__name__}",
+            columns=columns.names,
+            **({"labels": labels} if labels else {}),
             **({"trusted": True} if question.declared.trust else {}),
         )
     ]
@@ -87,72 +116,74 @@ def load(spec: dict[str, Any]) -> FileModel:
     check_options(path, spec["options"])
     estimator = estimator_of(path, spec["name"], is_trusted=spec["source"].get("trusted", False))
     signature = Signature.from_json(spec)
-    return FileModel(signature, _run(estimator, signature, spec["source"]["columns"], spec["options"]["threads"]))
+    columns = _columns(path, estimator)
+    return FileModel(signature, _run(estimator, signature, columns, spec["options"]["threads"]))
 
 
-def _run(estimator: Any, signature: Signature, columns: list[str], threads: int) -> Callable[[dict[str, Any]], Any]:
+def _run(estimator: Any, signature: Signature, columns: Columns, threads: int) -> Callable[[dict[str, Any]], Any]:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)  # of this process, for good
     for part in (estimator, *[step for _, step in getattr(estimator, "steps", [])]):
         if "n_jobs" in getattr(part, "get_params", dict)():
             part.set_params(n_jobs=threads)
-    table = _framed(columns) if columns else _matrix
-    outputs = {tensor.name: tensor for tensor in signature.outputs}
-    functions: dict[str, Callable[[Any], Any]] = {
-        name: _typed(getattr(estimator, method), outputs[name].datatype) for name, method in _METHODS if name in outputs
-    }
+    rows = rows_of(columns)
+    datatypes = {tensor.name: tensor.datatype for tensor in signature.outputs}
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
-        rows = table(inputs)
-        return {name: function(rows) for name, function in functions.items()}
+        try:
+            found = answers_of(estimator, rows(inputs))
+        except (
+            ValueError
+        ) as error:  # what scikit-learn raises for a category, or a missing value, that it does not take
+            reason = text_of(error).partition("\n")[0]
+            raise InvalidInputError(reason, "send what the model was fitted to take") from error
+        return {name: _typed(array, datatypes[name]) for name, array in found.items() if name in datatypes}
 
     return run
 
 
-_METHODS = (
-    (LABEL, "predict"),
-    ("prediction", "predict"),
-    (PROBABILITIES, "predict_proba"),
-    ("transformed", "transform"),
-)
+def _columns(path: Path, estimator: Any) -> Columns:
+    columns = columns_of(path.name, estimator)
+    if columns.names:
+        imported("pandas", ABOUT)
+    return columns
 
 
-def _typed(method: Callable[[Any], Any], datatype: Datatype | None) -> Callable[[Any], Any]:
-    """What the method gives, as the signature has it: texts as bytes."""
+def _typed(found: Any, datatype: Datatype | None) -> Any:
+    """What the estimator gives, as the signature has it: texts as bytes."""
     import numpy as np
 
-    def call(rows: Any) -> Any:
-        found = method(rows)
-        found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
-        if datatype is Datatype.BYTES:
-            return np.array([str(value).encode() for value in found.ravel()], object).reshape(found.shape)
-        return np.ascontiguousarray(found, None if datatype is None else datatype.numpy_name)
-
-    return call
+    if datatype is Datatype.BYTES:
+        return np.array([str(value).encode() for value in found.ravel()], object).reshape(found.shape)
+    return np.ascontiguousarray(found, None if datatype is None else datatype.numpy_name)
 
 
-def _matrix(inputs: dict[str, Any]) -> Any:
-    return inputs[MATRIX]
+def _is_archive(path: Path) -> bool:
+    """True for an archive of skops. Raises TargetError for one that is damaged, or another's."""
+    if "schema.json" in zip_names(path):
+        return True
+    start = peek(path)
+    if start.startswith(ZIP):
+        kind = "a zip archive without the schema.json of skops" if zip_names(path) else "a zip archive that is cut"
+        raise TargetError(f"{path.name} is {kind}", _SAVE_SKOPS)
+    if path.suffix.lower() == ".skops" and not starts_as_pickle(start):
+        raise foreign(path) or TargetError(f"{path.name} is no archive of skops", _SAVE_SKOPS)
+    return False
 
 
-def _framed(columns: list[str]) -> Callable[[dict[str, Any]], Any]:
-    """An estimator that was fitted on columns with names wants them again, by pandas."""
-    pandas = imported("pandas", ABOUT)
-
-    def framed(inputs: dict[str, Any]) -> Any:
-        if MATRIX in inputs and len(inputs) == 1:
-            return pandas.DataFrame(inputs[MATRIX], columns=columns)
-        arrays = {name: texts(name, array) if array.dtype == object else array for name, array in inputs.items()}
-        return pandas.DataFrame(arrays)[columns]
-
-    return framed
+def check_pickle(question: Question) -> None:
+    """Raise TargetError for a file that is no pickle, and UnsafeFormatError for one that is not trusted."""
+    fault = foreign(question.path)
+    if fault is not None and not any(word in fault.message for word in _READ_BY_JOBLIB):
+        raise TargetError(f"{fault.message}, no scikit-learn model", fault.next_step)
+    check_trust(question, "a Python pickle", "save it with skops.io.dump")
 
 
 def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
     """The fitted object of a file. Raises TargetError or UnsafeFormatError."""
     imported("sklearn", ABOUT)
-    is_skops = "schema.json" in zip_names(path)
+    is_skops = _is_archive(path)
     if not is_skops and not is_trusted:  # it was skops, perhaps, when it was inspected
         raise UnsafeFormatError(
             f"unsafe_format: {path.name} is a Python pickle, and its model is not trusted", "save it with skops.io.dump"
@@ -161,14 +192,26 @@ def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
         found = _from_skops(path, name, is_trusted=is_trusted) if is_skops else _from_pickle(path)
     except TargetError:
         raise
+    except (AttributeError, ImportError) as error:
+        raise TargetError(
+            f"{path.name} cannot be loaded: {text_of(error)}",
+            "install what it was made with, or put it on PYTHONPATH; classes and functions of a script belong into a "
+            "module, and the model is to be saved again",
+        ) from error
     except Exception as error:
-        fault = foreign(path)
-        if fault is not None and "pickle" not in fault.message and "zip" not in fault.message:
-            raise TargetError(f"{fault.message}, no scikit-learn model", fault.next_step) from None
-        raise TargetError(f"{path.name} cannot be loaded: {text_of(error)}", "save the model again") from error
+        reason = (
+            text_of(error) if is_skops else f"its pickle is cut or damaged ({type(error).__name__}: {text_of(error)})"
+        )
+        raise TargetError(f"{path.name} cannot be loaded: {reason}", "save or fetch the file again") from error
+    kind = type(found)
+    if kind.__module__.partition(".")[0] in _BOOSTERS and kind.__name__ == "Booster":
+        raise TargetError(
+            f"{path.name} holds a Booster of {kind.__module__.partition('.')[0]}, no estimator",
+            f"{_BOOSTERS[kind.__module__.partition('.')[0]]} writes a file that is served, and safe",
+        )
     if not hasattr(found, "predict") and not hasattr(found, "transform"):
         raise TargetError(
-            f"{path.name} holds {type(found).__name__}, which has neither predict nor transform",
+            f"{path.name} holds {kind.__name__}, which has neither predict nor transform",
             "save the fitted estimator, or write a Python class that loads the file",
         )
     return found
@@ -177,7 +220,7 @@ def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
 def _from_skops(path: Path, name: str, *, is_trusted: bool) -> Any:
     io = imported("skops.io", ABOUT)
     wanted = io.get_untrusted_types(file=path)
-    unknown = [name for name in wanted if name not in _KNOWN_TYPES]
+    unknown = [kind for kind in wanted if kind.rpartition(".")[2] not in _KNOWN.get(kind.rpartition(".")[0], ())]
     if unknown and not is_trusted:
         raise UnsafeFormatError(
             f"unsafe_format: {path.name} holds {', '.join(unknown[:3])}, which skops does not know to be safe",
@@ -188,49 +231,3 @@ def _from_skops(path: Path, name: str, *, is_trusted: bool) -> Any:
 
 def _from_pickle(path: Path) -> Any:
     return imported("joblib", ABOUT).load(path)
-
-
-def _columns(estimator: Any) -> tuple[list[str], list[Datatype]]:
-    """Names and datatypes of the columns: none where it was fitted on an array."""
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None:
-        return [], []
-    columns = [str(name) for name in names]
-    is_text = dict.fromkeys(columns, False)
-    steps = [step for _, step in getattr(estimator, "steps", [(None, estimator)])]
-    for _, transformer, chosen in getattr(steps[0], "transformers_", ()):
-        parts = [part for _, part in getattr(transformer, "steps", [(None, transformer)])]
-        categories = next((part.categories_ for part in parts if hasattr(part, "categories_")), ())
-        for name, values in zip(chosen, categories, strict=False):
-            is_text[columns[name] if isinstance(name, int) else str(name)] = values.dtype.kind in "OUST"
-    return columns, [Datatype.BYTES if is_text[name] else Datatype.FP64 for name in columns]
-
-
-def _labels(estimator: Any) -> list[Any] | None:
-    classes = getattr(estimator, "classes_", None)
-    is_plain = classes is not None and getattr(classes, "ndim", 0) == 1 and hasattr(estimator, "predict")
-    return labels_of(classes) if is_plain else None
-
-
-def _outputs(
-    estimator: Any, labels: list[Any] | None, columns: list[str], datatypes: list[Datatype]
-) -> list[FileTensor]:
-    if labels is not None:
-        has_probabilities = hasattr(estimator, "predict_proba")
-        return classifier_outputs(labels, Datatype.FP64 if has_probabilities else None)
-    if not hasattr(estimator, "predict"):
-        return [FileTensor("transformed", Datatype.FP64, ("batch", -1))]
-    if hasattr(estimator, "cluster_centers_") or hasattr(estimator, "labels_"):
-        return [FileTensor(LABEL, Datatype.INT64, ("batch",))]
-    return [FileTensor("prediction", Datatype.FP64, ("batch", *_targets(estimator, columns, datatypes)))]
-
-
-def _targets(estimator: Any, columns: list[str], datatypes: list[Datatype]) -> tuple[int, ...]:
-    """The shape of what a regressor gives for a row, by asking it once: each class of them names that otherwise."""
-    import numpy as np
-
-    if Datatype.BYTES in datatypes or not hasattr(estimator, "n_features_in_"):
-        return ()  # a row of which texts would it take
-    row = np.zeros((1, estimator.n_features_in_))
-    shape = np.shape(estimator.predict(_framed(columns)({MATRIX: row}) if columns else row))
-    return tuple(int(length) for length in shape[1:])

@@ -17,7 +17,7 @@ from samovar.runtimes.files import FileModel, check_options, imported, runtime_o
 from samovar.runtimes.forests import Forest, Task
 from samovar.types import Datatype
 
-__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "categories_of", "inspect", "load", "recognise"]
 
 IMPORTS = ("numpy", "xgboost")
 ABOUT = About(
@@ -109,10 +109,10 @@ def _forest(booster: Any) -> Forest:
     # A file has no names of classes: XGBClassifier wants them to be 0, 1, ...
     labels = range(width) if task in (Task.BINARY, Task.CLASSES) else None
     columns = booster.feature_names or []
-    return Forest(task, width, booster.num_features(), Datatype.FP32, labels, columns, _categories(booster))
+    return Forest(task, width, booster.num_features(), Datatype.FP32, labels, columns, categories_of(booster))
 
 
-def _categories(booster: Any) -> Mapping[str, list[Any]]:
+def categories_of(booster: Any) -> Mapping[str, list[Any]]:
     """The categories of columns that had some in a data frame; XGBoost keeps them since 3.1."""
     if "c" not in (booster.feature_types or ()):
         return {}
