@@ -12,8 +12,10 @@ from samovar.repository.targets import Target, file_identity, parse_target
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("app.py", "plates.py", "weights.bin"):
+    for name in ("app.py", "plates.py"):
         (tmp_path / name).touch()
+    (tmp_path / "weights.bin").write_bytes(b"\xff" * 8)
+    (tmp_path / "model.json.gz").write_bytes(b"\x1f\x8b")
     for name in ("models/stn/1", "models/lprnet", "empty"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "models/stn/1/model.py").touch()
@@ -68,6 +70,10 @@ def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: st
                 "give a Python file, a model file (.onnx, .pt, .skops ...) or a folder of a format in docs/formats.md; "
                 'or name its format in samovar.toml beside it: runtime = "onnx"'
             ),
+        ),
+        (
+            "model.json.gz",
+            "model.json.gz has no format that is served: it is compressed by gzip; unpack it with gunzip, or with tar -xzf",
         ),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),
         ("", 'target "" names no file; name a model file, file.py:Class, or a folder'),
