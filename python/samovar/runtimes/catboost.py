@@ -1,8 +1,9 @@
-"""Runtime of CatBoost models in their own binary form, by catboost itself.
+"""Runtime of CatBoost models in their own binary form, or in JSON, by catboost itself.
 
 Kinds of prediction: https://catboost.ai/docs/en/concepts/python-reference_catboost_predict
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,27 @@ IMPORTS = ("catboost", "numpy")
 ABOUT = About(
     "CatBoost models",
     extra="catboost",
-    recognised_by="the first bytes CBM1; suffix .cbm",
+    recognised_by="the first bytes CBM1; JSON that begins with features_info or ctr_data; suffix .cbm",
     signature_from="features, classes and loss of the model",
     safety="safe",
 )
 
 _MAGIC = b"CBM1"
+_JSON = re.compile(rb'\s*\{\s*"(ctr_data|features_info)"')  # its keys are sorted
 _MANY_LABELS = ("MultiLogloss", "MultiCrossEntropy")
 
 
 def recognise(path: Path) -> Sure:
-    """Files with the magic of CatBoost."""
-    if peek(path, len(_MAGIC)) == _MAGIC:
+    """Files with the magic of CatBoost, and its JSON."""
+    if _format(path) is not None:
         return Sure.CERTAIN
     return Sure.NAME if path.suffix.lower() == ".cbm" else Sure.NO
+
+
+def _format(path: Path) -> str | None:
+    """By the name that catboost has for it."""
+    start = peek(path)
+    return "cbm" if start.startswith(_MAGIC) else "json" if _JSON.match(start) else None
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -65,10 +73,11 @@ def load(spec: dict[str, Any]) -> FileModel:
 def _model(path: Path) -> Any:
     """The model of a file. Raises TargetError."""
     catboost = imported("catboost", ABOUT)
-    if peek(path, len(_MAGIC)) != _MAGIC:
+    kind = _format(path)
+    if kind is None:
         raise foreign(path) or TargetError(f"{path.name} is no CatBoost model", "save_model('model.cbm') writes one")
     try:
-        return catboost.CatBoost().load_model(path)
+        return catboost.CatBoost().load_model(path, format=kind)
     except catboost.CatBoostError as error:
         raise TargetError(
             f"{path.name} cannot be loaded by catboost: {text_of(error)}", "save or fetch the file again"

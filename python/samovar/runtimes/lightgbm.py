@@ -9,7 +9,7 @@ from typing import Any
 
 from samovar.errors import TargetError, text_of
 from samovar.runtimes import About, Question, Sure
-from samovar.runtimes.contents import foreign, peek
+from samovar.runtimes.contents import foreign, json_start, peek
 from samovar.runtimes.files import FileModel, check_options, imported, runtime_options
 from samovar.runtimes.forests import Forest, Task
 from samovar.types import Datatype
@@ -31,8 +31,14 @@ _OPTIONS = {"pred_early_stop": False, "pred_early_stop_freq": 10, "pred_early_st
 
 
 def recognise(path: Path) -> Sure:
-    """Texts with the first lines of LightGBM."""
-    return Sure.CERTAIN if peek(path, len(_START) + 1).replace(b"\r", b"").startswith(_START) else Sure.NO
+    """Texts with the first lines of LightGBM, and what dump_model gives: JSON that lightgbm cannot read."""
+    if peek(path, len(_START) + 1).replace(b"\r", b"").startswith(_START):
+        return Sure.CERTAIN
+    return Sure.LIKELY if _is_dump(path) else Sure.NO
+
+
+def _is_dump(path: Path) -> bool:
+    return json_start(path, "label_index", "max_feature_idx")
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -56,13 +62,19 @@ def load(spec: dict[str, Any]) -> FileModel:
     return _forest(booster).model(spec, lambda matrix: booster.predict(matrix, **options))
 
 
-def check_whole(path: Path) -> None:
-    """Raise TargetError for a file that was cut or changed.
+def check_whole(path: Path) -> bytes:
+    """The text of a file, its lines ended as lightgbm wants it. Raises TargetError for one that was cut or changed.
 
-    lightgbm crashes on one that ends early. The header has the sizes of all trees: each begins at its place. What
-    follows them ends with the parameters, where there are some, but for a line of lightgbm's Python package.
+    lightgbm crashes on one that ends early, or whose lines end otherwise. The header has the sizes of all trees: each
+    begins at its place. What follows them ends with the parameters, where there are some, but for a line of lightgbm's
+    Python package.
     """
     content = path.read_bytes().replace(b"\r\n", b"\n")
+    if _is_dump(path):
+        raise TargetError(
+            f"{path.name} is a dump of a LightGBM model, which is to be read by people",
+            "save_model('model.txt') writes one that can be loaded",
+        )
     if not content.startswith(_START):
         raise foreign(path) or TargetError(f"{path.name} is no LightGBM model", "save_model('model.txt') writes one")
     header, _, rest = content.partition(b"\n\n")
@@ -76,6 +88,7 @@ def check_whole(path: Path) -> None:
         raise _broken(path, "the end of its trees is not in its place")
     if b"\nparameters:\n" in rest[place:] and b"\nend of parameters\n" not in rest[place:]:
         raise _broken(path, "it ends among its parameters")
+    return content
 
 
 def _broken(path: Path, cause: str) -> TargetError:
@@ -85,10 +98,10 @@ def _broken(path: Path, cause: str) -> TargetError:
 def _booster(path: Path) -> Any:
     """The model of a file. Raises TargetError."""
     lightgbm = imported("lightgbm", ABOUT)
-    check_whole(path)
+    content = check_whole(path)
     try:
-        return lightgbm.Booster(model_file=path)
-    except (lightgbm.basic.LightGBMError, ValueError) as error:  # the latter by its own line of categories
+        return lightgbm.Booster(model_str=content.decode())
+    except (lightgbm.basic.LightGBMError, ValueError) as error:  # the latter by its line of categories, or no UTF-8
         raise TargetError(
             f"{path.name} cannot be loaded by lightgbm: {text_of(error)}", "save or fetch the file again"
         ) from None

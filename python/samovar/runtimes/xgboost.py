@@ -29,7 +29,11 @@ ABOUT = About(
 )
 
 _UBJSON = b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner"
-_BEFORE_JSON = b"binf"  # what xgboost 3.1 can no longer read
+# What xgboost 3.1 can no longer read: a mark, or none, and 136 bytes before the objective and the booster.
+_BEFORE_JSON = re.compile(rb"binf|.{144,148}[a-z]+:[a-z]+.{8}(gbtree|gblinear|dart)", re.DOTALL)
+# What is for people to read, by its first bytes and keys.
+_DUMPS = (b"booster[0]:", b'{ "nodeid": 0')
+_SAVE = "save_model('model.ubj') writes one that can be loaded"
 # What XGBClassifier does with a softmax or a logistic one; of all others the numbers are the answer.
 _BINARY = ("binary:logistic", "binary:hinge")
 _CLASSES = ("multi:softprob", "multi:softmax")
@@ -42,11 +46,16 @@ def recognise(path: Path) -> Sure:
     start = peek(path, len(_UBJSON))
     if start == _UBJSON or json_start(path, "learner", "attributes"):
         return Sure.CERTAIN
-    return Sure.LIKELY if start.startswith(_BEFORE_JSON) else _by_name(path)
-
-
-def _by_name(path: Path) -> Sure:
+    if _BEFORE_JSON.match(peek(path)) or _for_people(path):
+        return Sure.LIKELY
     return Sure.NAME if path.suffix.lower() == ".ubj" else Sure.NO
+
+
+def _for_people(path: Path) -> str | None:
+    """What xgboost wrote of a model that it cannot load."""
+    if peek(path).lstrip(b"[ \n").startswith(_DUMPS):
+        return "a dump of an XGBoost model"
+    return "the configuration of an XGBoost model" if json_start(path, "learner", "generic_param") else None
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -70,14 +79,16 @@ def load(spec: dict[str, Any]) -> FileModel:
 def _booster(path: Path, *, threads: int) -> Any:
     """The model of a file. Raises TargetError."""
     xgboost = imported("xgboost", ABOUT)
-    start = peek(path, len(_UBJSON))
-    if start.startswith(_BEFORE_JSON):
+    start = peek(path)
+    if _BEFORE_JSON.match(start):
         raise TargetError(
             f"{path.name} is in the binary format that XGBoost 3.1 gave up",
             "load it with an older XGBoost, and there save_model('model.ubj')",
         )
+    if kind := _for_people(path):
+        raise TargetError(f"{path.name} is {kind}, which xgboost cannot load", _SAVE)
     if start[:1] != b"{":
-        raise foreign(path) or TargetError(f"{path.name} is no XGBoost model", "save_model('model.ubj') writes one")
+        raise foreign(path) or TargetError(f"{path.name} is no XGBoost model", _SAVE)
     booster = xgboost.Booster()
     try:
         booster.load_model(bytearray(path.read_bytes()))  # it goes by content there, and by the suffix of a path

@@ -86,6 +86,13 @@ def test_numbers_of_each_loss(tmp_path: Path, loss: str, targets: np.ndarray) ->
     same(answers(saved(model, tmp_path / "one.cbm"), {"x": X[:8]}), {"prediction": model.predict(X[:8])}, 1e-9)
 
 
+@pytest.mark.parametrize("policy", ["SymmetricTree", "Lossguide"])
+def test_json_is_read_too(tmp_path: Path, policy: str) -> None:
+    model = catboost.CatBoostClassifier(**SMALL, grow_policy=policy).fit(X, CITIES)
+    model.save_model(tmp_path / "three.json", format="json")
+    same(answers(tmp_path / "three.json", {"x": X[:8]}), classified(model, X[:8]), 1e-9)
+
+
 def test_ranks(tmp_path: Path) -> None:
     model = catboost.CatBoostRanker(**SMALL).fit(X, THREE, group_id=np.repeat([0, 1], 30))
     same(answers(saved(model, tmp_path / "ranks.cbm"), {"x": X[:8]}), {"prediction": model.predict(X[:8])}, 1e-9)

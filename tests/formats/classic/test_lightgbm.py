@@ -1,5 +1,6 @@
 """LightGBM: the text form, each kind of objective, and categories of a data frame."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,20 @@ def test_a_text_that_ends_early_is_not_given_to_lightgbm_which_would_crash(tmp_p
         path.write_bytes(damaged)
         with pytest.raises(TargetError, match=r"whole\.txt is cut or changed"):
             answers(path, {})
+
+
+def test_a_text_with_other_ends_of_lines(tmp_path: Path) -> None:
+    model = lightgbm.LGBMClassifier(**SMALL).fit(X, Y)
+    path = saved(model, tmp_path / "windows.txt")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    same(answers(path, {"x": X[:8]}), classified(model, X[:8]), 1e-9)
+
+
+def test_a_dump_is_told_apart(tmp_path: Path) -> None:
+    model = lightgbm.LGBMClassifier(**SMALL).fit(X, Y)
+    (tmp_path / "dump.json").write_text(json.dumps(model.booster_.dump_model()))
+    with pytest.raises(TargetError, match=r"a dump of a LightGBM model.*save_model\('model.txt'\)"):
+        answers(tmp_path / "dump.json", {})
 
 
 def test_damaged_files_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None:

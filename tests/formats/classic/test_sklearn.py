@@ -287,7 +287,7 @@ def test_a_pickle_whose_classes_are_nowhere(tmp_path: Path) -> None:
         b"sklearn.linear_model", b"private.linear_model"
     )
     (tmp_path / "private.pkl").write_bytes(content)
-    with pytest.raises(TargetError, match="No module named 'private'.*PYTHONPATH"):
+    with pytest.raises(TargetError, match=r"No module named 'private'.*PYTHONPATH"):
         answers(tmp_path / "private.pkl", {}, TRUSTED)
 
 

@@ -19,6 +19,7 @@ X = CHANCE.normal(size=(60, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)
 THREE = CHANCE.integers(0, 3, 60)
 CITIES = np.array(["rome", "oslo", "bonn"])[THREE]
+BEFORE_JSON = bytes(136) + b"\x0f\0\0\0\0\0\0\0binary:logistic\x06\0\0\0\0\0\0\0gbtree"
 SMALL: dict[str, Any] = {"n_estimators": 4, "max_depth": 2, "n_jobs": 1}
 
 
@@ -110,6 +111,10 @@ def test_a_training_that_stopped_early(tmp_path: Path) -> None:
     ("name", "content", "told"),
     [
         ("old.model", b"binf" + bytes(200), "is in the binary format that XGBoost 3.1 gave up"),
+        ("older.model", BEFORE_JSON, "is in the binary format that XGBoost 3.1 gave up"),
+        ("dump.txt", b"booster[0]:\n0:[f0<0.03]", "is a dump of an XGBoost model"),
+        ("dump.json", b'[\n  { "nodeid": 0, "depth": 0', "is a dump of an XGBoost model"),
+        ("settings.json", b'{"learner":{"generic_param":{}}}', "is the configuration of an XGBoost model"),
         ("other.json", b'{"learner": {"attributes": 3}}', "cannot be loaded by xgboost"),
         ("page.ubj", b"<!doctype html><p>no such model", "page.ubj is an HTML page"),
         ("noise.ubj", bytes(range(128, 256)), "noise.ubj is no XGBoost model"),
