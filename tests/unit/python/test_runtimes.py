@@ -89,9 +89,7 @@ def test_the_surest_wins_and_of_two_the_first(register: Register, tmp_path: Path
     register(Fake("certain", "m"), ".m")
     register(Fake("as_certain", "m"), ".m")
     assert runtime_of(written(tmp_path / "a.m", "m")) == "certain"
-    with pytest.raises(
-        TargetError, match=r"^b.m has no format that is served: it is a text that begins with 'something else'; give a "
-    ):
+    with pytest.raises(TargetError, match=r"^b.m has no format that is served: it is a text .*; give a "):
         runtime_for(written(tmp_path / "b.m", "something else"))
 
 
