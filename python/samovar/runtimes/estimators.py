@@ -233,7 +233,7 @@ def _column(columns: Columns, place: int, array: Any) -> Any:
     if array.dtype == object:
         array = texts(columns.shown()[place], array)
         missing = columns.missing.get(place, _NAN)
-        if place not in columns.documents and missing != "":
+        if place in columns.texts and place not in columns.documents and missing != "":
             array[array == ""] = missing
     if place in columns.categories:
         import pandas as pd

@@ -7,13 +7,14 @@ trusted. The folder: https://mlflow.org/docs/latest/ml/model/
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from samovar.config.declared import BATCH, Declared, DeclaredTensor
-from samovar.errors import TargetError, text_of
+from samovar.errors import InvalidInputError, TargetError, text_of
 from samovar.runtimes import About, LoadedModel, Question, Sure
-from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported
+from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.packages import first_level, inspect_part, load_part, part_of
 from samovar.runtimes.tables import texts
 from samovar.runtimes.tensors import FileTensor, signature_of
@@ -42,7 +43,9 @@ _COLUMNS = {
     "double": Datatype.FP64,
     "string": Datatype.BYTES,
     "binary": Datatype.BYTES,
+    "datetime": Datatype.BYTES,  # as ISO 8601 has it
 }
+_NO_NUMBERS = (Datatype.BOOL, Datatype.BYTES)
 _TEXTS = ("str", "object", "bytes")
 _UNNAMED = {"inputs": "x", "outputs": "prediction"}
 _SIGN = "log it with signature=mlflow.models.infer_signature(inputs, outputs)"
@@ -63,7 +66,11 @@ def inspect(question: Question) -> list[dict[str, Any]]:
         part = part_of(folder, _places(folder, flavor)) if name != _CODE else None
         if part is not None:
             declared = Declared(inputs=said.declared("inputs"), outputs=said.declared("outputs"))
-            return inspect_part(question, "mlflow", part, declared, f"{_FILE}, flavour {name}")
+            models = inspect_part(question, "mlflow", part, declared, f"{_FILE}, flavour {name}")
+            if _knows_columns(models[0], declared.inputs):
+                question = replace(question, declared=question.declared.over(Declared(inputs=declared.inputs)))
+                models = inspect_part(question, "mlflow", part, declared, f"{_FILE}, flavour {name}")
+            return models
     return [_described_code(question, flavors, said)]
 
 
@@ -77,7 +84,7 @@ def load(spec: dict[str, Any]) -> LoadedModel:
         raise TargetError(f"{path.name} is Python code that is not trusted", "inspect it again")
     model = _loaded(path)
     signature = Signature.from_json(spec)
-    return FileModel(signature, _run(model, signature, spec["source"]["takes"]))
+    return FileModel(signature, _run(model, signature, spec["source"]["takes"], spec["source"]["times"]))
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -100,6 +107,15 @@ def _places(folder: Path, flavor: dict[str, Any]) -> list[Path]:
     return [place for path in named for place in (path, *sorted(path.glob("model*")))]
 
 
+def _knows_columns(model: dict[str, Any], said: tuple[DeclaredTensor, ...] | None) -> bool:
+    """True where MLmodel has datatypes of columns that an estimator of scikit-learn does not keep."""
+    if said is None or model["source"]["inner"] != "sklearn":
+        return False
+    columns = set(model["source"]["columns"])
+    is_table = model["inputs"][0]["name"] in columns or any(tensor.datatype in _NO_NUMBERS for tensor in said)
+    return is_table and {tensor.name for tensor in said} <= columns
+
+
 def _described_code(question: Question, flavors: dict[str, Any], said: "_Said") -> dict[str, Any]:
     """A model that mlflow.pyfunc runs."""
     folder = question.path
@@ -111,6 +127,7 @@ def _described_code(question: Question, flavors: dict[str, Any], said: "_Said") 
         )
     code = f"{names}; its loader {flavors[_CODE].get('loader_module')}"
     kind = f"an MLflow model without a file of a format that is served (flavours {code})"
+    runtime_options(question, {})
     check_trust(question, kind, "log it with a flavour that has one: skops for scikit-learn, ONNX")
     signature = signature_of(
         folder.name, said.tensors("inputs", question), said.tensors("outputs", question), question.declared
@@ -123,6 +140,7 @@ def _described_code(question: Question, flavors: dict[str, Any], said: "_Said") 
         IMPORTS,
         inner="mlflow",
         takes=said.takes,
+        times=said.times(),
         read_from=f"{_FILE}, its signature",
         trusted=True,
     )
@@ -145,6 +163,10 @@ class _Said:
             self.takes = "frame"
         elif inputs and "name" in inputs[0]:
             self.takes = "tensors"
+
+    def times(self) -> list[str]:
+        """The columns that pandas wants as datetimes."""
+        return [str(spec.get("name")) for spec in self._specs["inputs"] or () if spec.get("type") == "datetime"]
 
     def tensors(self, kind: str, question: Question) -> list[FileTensor]:
         """Inputs or outputs; those that are declared where MLmodel has none. Raises TargetError."""
@@ -176,15 +198,18 @@ class _Said:
 
     def _tensor(self, kind: str, spec: dict[str, Any]) -> FileTensor:
         name = str(spec.get("name", _UNNAMED[kind]))
-        tensor = spec.get("tensor-spec")
+        tensor, items = spec.get("tensor-spec"), spec
         if isinstance(tensor, dict):
             datatype = Datatype.BYTES if tensor["dtype"] in _TEXTS else Datatype.of_numpy(tensor["dtype"])
             first, *rest = tensor["shape"] or [1]
             shape = (BATCH if first == -1 else first, *rest) if tensor["shape"] else ()
         else:
-            datatype, shape = _COLUMNS.get(spec.get("type", "")), (BATCH,)
+            shape = (BATCH,)
+            while items.get("type") == "array" and isinstance(items.get("items"), dict):
+                items, shape = items["items"], (*shape, -1)
+            datatype = _COLUMNS.get(items.get("type", ""))
         if datatype is None:
-            got = tensor["dtype"] if tensor else spec.get("type")
+            got = tensor["dtype"] if tensor else items.get("type")
             raise TargetError(
                 f'"{name}" of the {kind} of {self._folder.name} is {got}, which cannot be sent',
                 f"log the model with one of {', '.join(_COLUMNS)}, or with arrays",
@@ -222,6 +247,18 @@ def _is_spec(spec: Any) -> bool:
     return isinstance(tensor, dict) and isinstance(tensor.get("dtype"), str) and isinstance(tensor.get("shape"), list)
 
 
+def _times(name: str, column: Any) -> Any:
+    """Datetimes of texts. Raises InvalidInputError for what is none."""
+    import pandas as pd
+
+    try:
+        return pd.to_datetime(column, format="ISO8601")
+    except ValueError as error:
+        raise InvalidInputError(
+            f'input "{name}" has no datetimes: {text_of(error)}', "send them as 2026-01-31T12:00:00"
+        ) from None
+
+
 def _loaded(folder: Path) -> Any:
     # Before the import: nothing is fetched by what the model imports, and mlflow tells nobody that it is used.
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "MLFLOW_DISABLE_TELEMETRY"):
@@ -236,7 +273,7 @@ def _loaded(folder: Path) -> Any:
         ) from error
 
 
-def _run(model: Any, signature: Signature, takes: str) -> Callable[[dict[str, Any]], Any]:
+def _run(model: Any, signature: Signature, takes: str, times: list[str]) -> Callable[[dict[str, Any]], Any]:
     """What mlflow.pyfunc takes and gives: tables of pandas, arrays, dictionaries of arrays."""
     import numpy as np
 
@@ -250,6 +287,8 @@ def _run(model: Any, signature: Signature, takes: str) -> Callable[[dict[str, An
                 given = pandas.DataFrame(
                     {name: array if array.ndim == 1 else list(array) for name, array in arrays.items()}
                 )
+                for name in times:
+                    given[name] = _times(name, given[name])
             case "tensors":
                 given = arrays
             case _:

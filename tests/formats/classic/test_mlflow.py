@@ -13,9 +13,14 @@ import pandas as pd
 import pytest
 import skops.io
 from onnx import TensorProto, helper, save
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
-from formats.compared import Arrays, check_answers, refusal
+from formats.compared import Arrays, answers, check_answers, refusal, same
+from samovar.config.declared import Declared
+from samovar.errors import ConfigError
 from serving import Serve
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "1"
@@ -145,6 +150,55 @@ def test_python_code_that_takes_an_array_gets_one(serve: Serve, tmp_path: Path) 
         lambda arrays: {"prediction": arrays["x"].sum(axis=1)},
         arguments=["--trust", "summing"],
     )
+
+
+class Dated(mlflow.pyfunc.PythonModel):
+    """A datetime and a vector in, a number out."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> np.ndarray:
+        return model_input["day"].dt.year.to_numpy() + np.array([sum(vector) for vector in model_input["vector"]])
+
+
+def test_datetimes_travel_as_texts_and_vectors_as_a_further_axis(serve: Serve, tmp_path: Path) -> None:
+    days = ["2024-02-29", "2025-01-31T12:00:00"] * 4
+    frame = pd.DataFrame({"day": pd.to_datetime(days, format="ISO8601"), "vector": [[1.0, 2.0]] * 8})
+    folder = tmp_path / "dated"
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    mlflow.pyfunc.save_model(
+        folder, python_model=Dated(), signature=signed(frame, Dated().predict(None, frame)), **NO_PACKAGES
+    )
+    inputs = {"day": np.array([day.encode() for day in days], object), "vector": np.tile([1.0, 2.0], (8, 1))}
+    wanted = Dated().predict(None, frame)
+    served = check_answers(
+        serve,
+        folder,
+        inputs,
+        lambda arrays: {"prediction": wanted[: len(arrays["day"])]},
+        arguments=["--trust", "dated"],
+    )
+    told = served.http.infer("dated", {**inputs, "day": np.array([b"yesterday"] * 8, object)})
+    assert told.status == 400
+    assert 'input "day" has no datetimes' in told.json()["error"]
+
+
+def test_the_columns_of_an_estimator_have_the_datatypes_of_the_signature(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"unit": ["m", "km"] * 4, "count": np.arange(8), "paid": Y == 1})
+    encoded = ColumnTransformer([("text", OneHotEncoder(), ["unit", "paid"])], remainder="passthrough")
+    model = make_pipeline(encoded, LinearRegression()).fit(frame, X[:, 0])
+    signature = signed(frame, model.predict(frame))
+    mlflow.sklearn.save_model(
+        model, tmp_path / "typed", serialization_format="skops", signature=signature, **NO_PACKAGES
+    )
+    inputs = {"unit": np.array([b"m", b"km"] * 4, object), "count": np.arange(8), "paid": Y == 1}
+    same(answers(tmp_path / "typed", inputs), {"prediction": model.predict(frame)}, 1e-9)
+
+
+def test_unknown_options_of_python_code_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "summing"
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    mlflow.pyfunc.save_model(folder, python_model=Summing(), signature=signed(X, X.sum(axis=1)), **NO_PACKAGES)
+    with pytest.raises(ConfigError, match='unknown runtime option "depth"'):
+        answers(folder, {"x": X}, Declared(runtime_options={"depth": 2}, trust=True))
 
 
 def test_a_flavour_of_trees_is_run_by_its_runtime(serve: Serve, tmp_path: Path) -> None:

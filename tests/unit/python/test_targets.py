@@ -73,8 +73,10 @@ def test_a_folder_is_a_repository_or_one_model(folder: Path, text: str, kind: st
         ),
         (
             "model.json.gz",
-            "model.json.gz has no format that is served: it is compressed by gzip; "
-            "unpack it with gunzip, or with tar -xzf",
+            (
+                "model.json.gz has no format that is served: it is compressed by gzip; "
+                "unpack it with gunzip, or with tar -xzf"
+            ),
         ),
         ("app.py:a b", 'target "app.py:a b" names the class "a b"; write file.py or file.py:Class'),
         ("", 'target "" names no file; name a model file, file.py:Class, or a folder'),
