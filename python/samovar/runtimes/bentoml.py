@@ -19,7 +19,7 @@ IMPORTS = ("numpy",)  # the runtime of the file in it has its own
 ABOUT = About(
     "BentoML model-store entries",
     extra=None,
-    recognised_by="folder with model.yaml that names a module of bentoml, or with versions of it and latest",
+    recognised_by="folder with model.yaml of bentoml, or with versions of it and latest",
     signature_from="the file in the entry",
     safety="that of the file in the entry",
 )
@@ -32,7 +32,7 @@ _WHOLE = {"saved_model.pb": "tensorflow", "config.json": "transformers"}
 
 
 def recognise(path: Path) -> Sure:
-    """Folders whose model.yaml names a module of bentoml, and folders of their versions."""
+    """Folders with model.yaml of bentoml, and folders of their versions."""
     return Sure.NO if _entry(path) is None else Sure.CERTAIN
 
 
@@ -44,22 +44,34 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             f"{question.path.name} is no entry of BentoML's model store", f"give a folder with {_FILE} or {_LATEST}"
         )
     facts = first_level(entry / _FILE)
-    read_from = f"{_FILE}, {facts['module']}"
+    by = facts["module"] or "bentoml.models.create"
+    read_from = f"{_FILE}, {by}"
     for file, runtime in _WHOLE.items():
         if (entry / file).is_file():
             return inspect_part(question, "bentoml", entry, Declared(), read_from, runtime)
-    part = part_of(entry, [path for name in _NAMES for path in sorted(entry.glob(name))])
-    if part is None:
+    parts = [part_of(entry, places) for places in _places(entry, facts["module"])]
+    found = [part for part in parts if part is not None]
+    if not found:
         raise TargetError(
-            f"{question.path.name} was saved by {facts['module']}, and has no file of a format that is served",
+            f"{question.path.name} was saved by {by}, and has no file of a format that is served",
             "docs/formats.md lists those that are: export the model to one of them",
         )
-    return inspect_part(question, "bentoml", part, Declared(), read_from)
+    if len(found) > 1:
+        names = " and ".join(str(part.relative_to(entry)) for part in found[:2])
+        raise TargetError(f"{question.path.name} was saved by {by}, and has {names}", f"serve one of {entry}")
+    return inspect_part(question, "bentoml", found[0], Declared(), read_from)
 
 
 def load(spec: dict[str, Any]) -> LoadedModel:
     """Load the file in the entry. Raises what its runtime raises."""
     return load_part(spec)
+
+
+def _places(entry: Path, module: str) -> list[list[Path]]:
+    """Where the model may be, the first of each list first: a module of bentoml has names, and people have any."""
+    if module:
+        return [[path for name in _NAMES for path in sorted(entry.glob(name))]]
+    return [[path] for path in sorted(entry.rglob("*")) if path.suffix != ".py" and path.is_file()]
 
 
 def _entry(path: Path) -> Path | None:
@@ -69,4 +81,6 @@ def _entry(path: Path) -> Path | None:
         if not version or Path(version).name != version:
             return None
         path = path / version
-    return path if first_level(path / _FILE).get("module", "").startswith("bentoml.") else None
+    facts = first_level(path / _FILE)
+    is_created = facts.get("module") == "" and {"context", "api_version"} <= facts.keys()
+    return path if is_created or facts.get("module", "").startswith("bentoml.") else None

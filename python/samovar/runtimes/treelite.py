@@ -79,6 +79,10 @@ def _read(path: Path, *, threads: int, is_trusted: bool) -> tuple[Forest, Callab
         if sklearn.recognise(path) >= Sure.LIKELY:
             return *_of_sklearn(path, threads, is_trusted=is_trusted), "the forest of scikit-learn"
     except treelite.TreeliteError as error:
+        if _is_checkpoint(path):
+            raise TargetError(
+                f"{path.name} is cut or damaged: treelite says {text_of(error)}", "serialize or fetch it again"
+            ) from None
         raise TargetError(f"{path.name} cannot be loaded by treelite: {text_of(error)}", _CURE) from None
     raise foreign(path) or TargetError(
         f"{path.name} is no forest that treelite reads",

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, save
 from sklearn.linear_model import LogisticRegression
 
-from formats.compared import Arrays, check_answers, refusal
+from formats.compared import Arrays, answers, check_answers, refusal, same
+from samovar.errors import TargetError
 from serving import Serve
 
 FORMAT = "bentoml"
@@ -44,7 +45,8 @@ def entry(store: Path, name: str, module: str) -> Path:
     """A version of a model, which is the latest."""
     folder = store / name / VERSION
     folder.mkdir(parents=True)
-    facts = {"name": name, "version": VERSION, "module": module, "framework": module.partition(".")[2]}
+    framework = module.partition(".")[2] or "none"
+    facts = {"name": name, "version": VERSION, "module": module or "''", "framework": framework}
     (folder / "model.yaml").write_text(DESCRIPTION.format(**facts))
     (store / name / "latest").write_text(VERSION)
     return folder
@@ -82,6 +84,19 @@ def test_a_pickle_of_an_entry_wants_trust(serve: Serve, tmp_path: Path) -> None:
 
     served = check_answers(serve, folder.parent, {"x": X}, expected, arguments=["--trust", "iris"])
     assert "trusted" in served.output()
+
+
+def test_the_file_that_somebody_put_into_an_entry(tmp_path: Path) -> None:
+    folder = entry(tmp_path, "created", "")
+    (folder / "onnx").mkdir()
+    doubling(folder / "onnx" / "net.onnx")
+    (folder / "readme.md").write_text("doubles")
+    (folder / "train.py").write_text("raise SystemExit")
+    x = np.arange(24, dtype=np.float32).reshape(8, 3)
+    same(answers(folder.parent, {"x": x}), {"y": x * 2}, 1e-6)
+    doubling(folder / "other.onnx")
+    with pytest.raises(TargetError, match=r"has onnx/net.onnx and other.onnx; serve one of"):
+        answers(folder.parent, {"x": x})
 
 
 def test_an_mlflow_folder_in_an_entry_is_resolved_twice(serve: Serve, tmp_path: Path) -> None:

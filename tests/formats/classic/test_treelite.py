@@ -193,4 +193,4 @@ def test_what_treelite_cannot_run_is_told(tmp_path: Path) -> None:
 
 def test_damaged_files_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None:
     treelite.sklearn.import_model(RandomForestRegressor(3).fit(X, X[:, 0])).serialize(tmp_path / "model1.tl")
-    check_damage(serve, tmp_path / "model1.tl", "model1.tl")
+    check_damage(serve, tmp_path / "model1.tl", "model1.tl is")
