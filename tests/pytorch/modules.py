@@ -48,6 +48,33 @@ class Listed(torch.nn.Module):
         return [x + n for n in range(2)]
 
 
+class Lists(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+        return {"x": [x]}
+
+
+class Growing(torch.nn.Module):
+    """Its dictionary is not what it was when it was made."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = {"x": x}
+        if x.numel() > 1:
+            found["y"] = x
+        return found
+
+
+class Pair(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x, x + 1]
+
+
+class Recurrent(torch.nn.Module):
+    """What LSTM returns, and what attention returns without its weights."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
+        return x, (x + 1, x + 2), None
+
+
 class Defaults(torch.nn.Module):
     def forward(self, x: torch.Tensor, factor: float = 2.0, offset: torch.Tensor | None = None) -> torch.Tensor:
         y = x * factor

@@ -14,11 +14,15 @@ from pytorch.modules import (
     Defaults,
     Dictionary,
     Double,
+    Growing,
     Images,
     Linear,
     Listed,
+    Lists,
     Lookup,
     Named,
+    Pair,
+    Recurrent,
     Rectified,
     Refusing,
     Sums,
@@ -128,6 +132,22 @@ def test_several_outputs_are_named_by_the_declaration(tmp_path: Path) -> None:
     assert len(calls(scripted(Named(), tmp_path / "m.pt"), np.zeros(2, np.float32))) == 2
 
 
+def test_the_graph_says_keys_and_how_many(tmp_path: Path) -> None:
+    x = np.zeros(2, np.float32)
+    path = scripted(Dictionary(), tmp_path / "m.pt")
+    assert names(described(path)["outputs"]) == ["boxes", "scores", "extra"]
+    assert [output[0] for output in calls(path, x)] == [0, 1, 0]
+    path = scripted(Pair(), tmp_path / "m.pt")
+    assert names(described(path)["outputs"]) == ["output_0", "output_1"]
+    assert [output[0] for output in calls(path, x)] == [0, 1]
+
+
+def test_nested_results_are_outputs_one_after_the_other(tmp_path: Path) -> None:
+    path = scripted(Recurrent(), tmp_path / "m.pt")
+    assert names(described(path)["outputs"]) == ["output_0", "output_1", "output_2"]
+    assert [output[0] for output in calls(path, np.zeros(2, np.float32))] == [0, 1, 2]
+
+
 def test_what_is_not_sent_keeps_its_default(tmp_path: Path) -> None:
     path = scripted(Defaults(), tmp_path / "m.pt")
     assert calls(path, np.ones(2, np.float32))[0].tolist() == [2, 2]
@@ -199,7 +219,8 @@ REFUSED: dict[str, tuple[torch.nn.Module, dict[str, Any], str]] = {
         {},
         r"forward in m.pt returns List\[Tensor\], which does not say how many; name them in samovar.toml",
     ),
-    "dict": (Dictionary(), {}, r"forward in m.pt returns Dict\[str, Tensor\], which does not say how many; name them"),
+    "dict": (Growing(), {}, r"forward in m.pt returns Dict\[str, Tensor\], which does not say how many; name them"),
+    "lists": (Lists(), {}, r"forward in m.pt returns List\[Tensor\], no tensor; wrap the module in one"),
     "count": (
         Sums(),
         {"outputs": [{"name": "a"}]},

@@ -1,6 +1,6 @@
 """What the runtimes of torch have in common: arrays to tensors and back, threads, compilation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,22 @@ class TorchModel(FileModel):
                     "declare what it returns as outputs in samovar.toml",
                 )
             return [result[name] for name in self._outputs]
-        tensors = result if isinstance(result, tuple | list) else (result,)
+        tensors = list(_leaves(result))
         if len(tensors) != len(self._outputs):
             raise OutputError(
                 f"the module returned {len(tensors)} tensors for {len(self._outputs)} outputs",
                 "declare what it returns as outputs in samovar.toml",
             )
         return tensors
+
+
+def _leaves(result: Any) -> Iterator[Any]:
+    """What stands in tuples, lists and dictionaries, whichever way they are nested; None is no output."""
+    if isinstance(result, tuple | list | Mapping):
+        for value in result.values() if isinstance(result, Mapping) else result:
+            yield from _leaves(value)
+    elif result is not None:
+        yield result
 
 
 def use_threads(threads: int) -> None:

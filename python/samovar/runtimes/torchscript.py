@@ -6,7 +6,7 @@ declares, beside the file or inside the archive, and unknown otherwise.
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ _SUFFIXES = (".pt", ".pth", ".ts")
 _SETTINGS = "samovar.toml"
 _CONVERT = "save torch.jit.script(model) or torch.jit.trace(model, example), or write a Python class that loads it"
 _TENSORS = ("Tensor", "Optional[Tensor]")
+_OPEN = ("ListType", "DictType")  # of any length, as far as the type says
 _OPTIONS = {"channels_last": False, "freeze": False}
 
 
@@ -54,7 +55,8 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     schema = _schema(path, module)
     declared = question.declared.over(settings)
     inputs = [FileTensor(name) for name in _inputs(path, schema, declared)]
-    outputs = [FileTensor(name) for name in _outputs(path, schema, declared)]
+    (result,) = module.inlined_graph.outputs()
+    outputs = [FileTensor(name) for name in _outputs(path, result, declared)]
     signature = signature_of(path.name, inputs, outputs, declared)
     refuse_texts(path, signature)
     read_from = (
@@ -195,27 +197,15 @@ def _inputs(path: Path, schema: Any, declared: Declared) -> list[str]:
     return names
 
 
-def _outputs(path: Path, schema: Any, declared: Declared) -> list[str]:
-    """Names of the outputs: those that are declared, else `output`, or `output_0` and so on for several."""
-    kind = schema.returns[0].type
+def _outputs(path: Path, result: Any, declared: Declared) -> list[str]:
+    """Names of the outputs: those that are declared, else keys of a dict, else `output`, or `output_0` and so on."""
     names = None if declared.outputs is None else [tensor.name for tensor in declared.outputs]
-    match kind.kind():
-        case "TensorType":
-            found = ["output"]
-        case "TupleType":
-            found = [f"output_{index}" for index in range(len(kind.elements()))]
-            _refuse_unless_tensors(path, [str(element) for element in kind.elements()])
-        case "ListType" | "DictType":
-            _refuse_unless_tensors(path, [str(kind.containedTypes()[-1])])
-            if not names:
-                raise TargetError(
-                    f"forward in {path.name} returns {kind}, which does not say how many",
-                    f'name them in {_SETTINGS}: outputs = [{{ name = "boxes" }}, ...]',
-                )
-            return names
-        case _:
-            _refuse_unless_tensors(path, [str(kind)])
-            found = []
+    kind = result.type()
+    if names and kind.kind() in _OPEN:
+        _refuse_unless_tensor(path, kind.containedTypes()[-1])
+        return names
+    leaves = list(_leaves(path, kind, result))
+    found = leaves if kind.kind() == "DictType" else _numbered(len(leaves))
     if names is not None and len(names) != len(found):
         raise TargetError(
             f"{len(names)} outputs are declared, but forward in {path.name} returns {len(found)}", "declare each"
@@ -223,13 +213,49 @@ def _outputs(path: Path, schema: Any, declared: Declared) -> list[str]:
     return found if names is None else names
 
 
-def _refuse_unless_tensors(path: Path, kinds: list[str]) -> None:
-    for kind in kinds:
-        if kind != "Tensor":
+def _numbered(count: int) -> list[str]:
+    return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
+
+
+def _leaves(path: Path, kind: Any, value: Any) -> Iterator[str]:
+    """The key, or nothing, for each tensor of a result of some type. Raises TargetError.
+
+    How many tensors a list or dict has, and under which keys, says the node of the graph that makes the value, unless
+    others change it afterwards.
+    """
+    node = None if value is None or len(value.uses()) != 1 else value.node()
+    is_made = node is not None and node.kind() == f"prim::{kind.kind().removesuffix('Type')}Construct"
+    values = list(node.inputs()) if is_made else []
+    match kind.kind():
+        case "NoneType":
+            return
+        case "TupleType" if not is_made:
+            for element in kind.elements():
+                yield from _leaves(path, element, None)
+        case "TupleType" | "ListType" if is_made:
+            for inner in values:
+                yield from _leaves(path, inner.type(), inner)
+        case "DictType" if is_made:
+            for key, inner in zip(values[::2], values[1::2], strict=True):
+                _refuse_unless_tensor(path, inner.type())
+                yield str(key.toIValue())
+        case "ListType" | "DictType":
+            _refuse_unless_tensor(path, kind.containedTypes()[-1])
             raise TargetError(
-                f"forward in {path.name} returns {kind}, no tensor",
-                "wrap the module in one whose forward returns a tensor, or a tuple, list or dict of them",
+                f"forward in {path.name} returns {kind}, which does not say how many",
+                f'name them in {_SETTINGS}: outputs = [{{ name = "boxes" }}, ...]',
             )
+        case _:
+            _refuse_unless_tensor(path, kind)
+            yield ""
+
+
+def _refuse_unless_tensor(path: Path, kind: Any) -> None:
+    if str(kind) != "Tensor":
+        raise TargetError(
+            f"forward in {path.name} returns {kind}, no tensor",
+            "wrap the module in one whose forward returns a tensor, or a tuple, list or dict of them",
+        )
 
 
 def _writes(module: Any) -> bool:
