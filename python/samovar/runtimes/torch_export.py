@@ -3,7 +3,10 @@
 A program is a graph in JSON, with its weights as plain bytes: https://docs.pytorch.org/docs/stable/export/pt2_archive.html
 """
 
+import re
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ _BATCH, _DEFAULT_BATCH = "batch", 64
 _LEAST = 2  # exporters write this lower bound for "any length", and one row is taken all the same
 _AGAIN = "save it again by torch.export.save"
 _OPTIONS = {"compile": False}
+_UNREGISTERED = re.compile(r"Deserializing ([\w.]+) in pytree failed")
+_OF_TRANSFORMERS = re.compile(r"transformers\.(modeling_outputs|models\.\w+\.modeling_\w+)")
 
 
 def recognise(path: Path) -> Sure:
@@ -167,12 +172,12 @@ class _Program:
         """Names for people, those of a dictionary where it returns one, and in the graph."""
         specs = list(_of_user(self._program.graph_signature.output_specs))
         structure = self._program.call_spec.out_spec
-        keys = structure.context if structure.type is dict and len(structure.context) == len(specs) else None
+        keys = list(_keys(structure)) if _is_keyed(structure) else [""] * len(specs)
         seen: set[str] = set()
-        for index, spec in enumerate(specs):
+        for index, (spec, key) in enumerate(zip(specs, keys, strict=True)):
             if not hasattr(spec.arg, "name"):
                 continue
-            name = spec.arg.name if keys is None else str(keys[index])
+            name = key or spec.arg.name
             name = f"{name}_{index}" if name in seen else name  # one tensor may be returned twice
             seen.add(name)
             yield name, spec.arg.name
@@ -204,6 +209,22 @@ class _Program:
         return 0, None
 
 
+def _is_keyed(structure: Any) -> bool:
+    """Whether it is a dictionary, as results of transformers are."""
+    keys = structure.context
+    return isinstance(keys, list) and len(keys) == len(structure.children()) and all(isinstance(k, str) for k in keys)
+
+
+def _keys(structure: Any, above: str = "") -> Iterator[str]:
+    """For each leaf the keys and places on the way to it: `deep.x.0`."""
+    if structure.is_leaf():
+        yield above
+        return
+    parts = structure.children()
+    for key, part in zip(structure.context if _is_keyed(structure) else range(len(parts)), parts, strict=True):
+        yield from _keys(part, f"{above}.{key}" if above else str(key))
+
+
 def _of_user(specs: Any) -> Iterator[Any]:
     return (spec for spec in specs if spec.kind.name == "USER_OUTPUT")
 
@@ -230,22 +251,43 @@ def _batch_symbol(tensors: list[Any]) -> str | None:
 
 def _loaded(path: Path) -> Any:
     """The program of a file. Raises TargetError."""
-    import logging
-
-    imported("torch", ABOUT)
-    import torch.export
-
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # it logs a traceback of what is told here by an exception
+    torch = imported("torch", ABOUT)
     try:
-        return torch.export.load(path)
+        programs = _programs(path)
+    except TargetError:
+        raise
     except Exception as error:
+        unknown = _UNREGISTERED.search(text_of(error))
+        if unknown is not None:
+            raise TargetError(
+                f"{path.name} takes or returns a {unknown[1]}, a class that is not known here",
+                "export a module that takes and returns tensors, tuples, lists and dictionaries",
+            ) from error
         raise TargetError(
             f"torch {torch.__version__} cannot load {path.name}: {text_of(error).splitlines()[0]}", _AGAIN
         ) from error
-    finally:
-        log.setLevel(level)
+    if len(programs) != 1:
+        raise TargetError(f"{path.name} has the programs {', '.join(programs)}", "save each in a file of its own")
+    return next(iter(programs.values()))
+
+
+def _programs(path: Path) -> dict[str, Any]:
+    """The programs of an archive by name: torch.export.load finds but one, and does not tell what is wrong.
+
+    Results of transformers are known once their module is imported.
+    """
+    from torch.export.pt2_archive._package import load_pt2
+
+    try:
+        programs: dict[str, Any] = load_pt2(str(path)).exported_programs
+    except Exception as error:
+        unknown = _UNREGISTERED.search(str(error))
+        module = unknown[1].rpartition(".")[0] if unknown is not None else ""
+        if not _OF_TRANSFORMERS.fullmatch(module) or module in sys.modules:
+            raise
+        imported(module, replace(ABOUT, extra="transformers"))
+        return _programs(path)
+    return programs
 
 
 def _is_native(path: Path) -> bool:

@@ -24,6 +24,7 @@ _EXPRESSION = (
     *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Load),
     *(ast.operator, ast.boolop, ast.unaryop, ast.cmpop),
 )
+_FUNCTION = re.compile(r"torch\.sym_\w+|math\.[a-z]\w*")  # of numbers, in guards
 _METHODS = ("size", "stride", "storage_offset", "dim", "numel")
 _OF_SYMPY = """
 Symbol Integer Float Rational Add Mul Pow Mod Max Min Abs Eq Ne Lt Le Gt Ge Equality Unequality And Or Not Piecewise
@@ -86,7 +87,8 @@ def _of_graph(key: str, value: Any, functions: frozenset[str]) -> Iterator[str]:
         for name, inner in value.items():
             if name == "metadata":  # stack traces: for people
                 continue
-            if not _NAME.fullmatch(name):
+            is_range = key == "range_constraints" and _is_arithmetic(name, functions, may_index=False)  # 2*s0
+            if not is_range and not _NAME.fullmatch(name):
                 yield f"the name {name[:40]!r}"
             yield from _of_graph(name, inner, functions)
     elif isinstance(value, list):
@@ -149,7 +151,7 @@ def _is_arithmetic(text: str, functions: frozenset[str], *, may_index: bool) -> 
             return False
         if isinstance(node, ast.Subscript | ast.Attribute) and not may_index:
             return False
-        if isinstance(node, ast.Attribute) and node.attr not in _METHODS:
+        if isinstance(node, ast.Attribute) and node.attr not in _METHODS and not _FUNCTION.fullmatch(ast.unparse(node)):
             return False
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and not _NAME.fullmatch(node.value):
             return False

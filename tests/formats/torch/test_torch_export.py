@@ -3,15 +3,18 @@
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.export.pt2_archive._package import package_pt2
 
-from formats.compared import Arrays, check_answers, check_damage, refusal
-from samovar.errors import UnsafeFormatError
+from formats.compared import Arrays, check_answers, check_damage, refusal, same
+from formats.compared import answers as in_process
+from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
 from samovar.runtimes.torch_export import inspect
 from serving import Serve
@@ -81,6 +84,74 @@ def test_a_program_that_writes_into_its_inputs_has_copies(serve: Serve, tmp_path
         return dict(zip(names, (np.maximum(arrays["a"], 0) + arrays["b"], arrays["b"] * 2), strict=True))
 
     check_answers(serve, path, {"a": X, "b": X + 1}, expected)
+
+
+class Nested(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        pairs = x.reshape(-1, 2, 3)
+        return {"pairs": pairs + 1, "deep": {"sums": (pairs.sum(2), x.sum(1))}}
+
+
+def test_nested_results_have_their_keys_and_expressions_for_lengths_are_numbers(tmp_path: Path) -> None:
+    dims = {"x": {0: 2 * torch.export.Dim("half")}}
+    path = exported(Nested(), tmp_path / "net.pt2", torch.ones(4, 3), dims=dims)
+    described = inspect(Question(path))[0]
+    assert [output["name"] for output in described["outputs"]] == ["pairs", "deep.sums.0", "deep.sums.1"]
+    assert not described["batch_axis"]
+    found = in_process(path, {"x": X[:6]})
+    same(
+        found,
+        {
+            "pairs": X[:6].reshape(-1, 2, 3) + 1,
+            "deep.sums.0": X[:6].reshape(-1, 2, 3).sum(2),
+            "deep.sums.1": X[:6].sum(1),
+        },
+        1e-5,
+    )
+
+
+def test_a_result_of_transformers_is_known_by_its_module(serve: Serve, tmp_path: Path) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=30, **sizes)).eval()
+    ids = np.arange(6).reshape(2, 3)
+    auto = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    program = torch.export.export(
+        model, (), {"input_ids": torch.tensor(ids)}, dynamic_shapes={"input_ids": auto}, strict=False
+    )
+    torch.export.save(program, tmp_path / "bert.pt2")
+
+    def expected(arrays: Arrays) -> Arrays:
+        with torch.no_grad():
+            return {"logits": model(torch.tensor(arrays["input_ids"])).logits.numpy()}
+
+    check_answers(serve, tmp_path / "bert.pt2", {"input_ids": ids}, expected)
+
+
+@dataclass
+class Pair:
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+class Pairs(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> Pair:
+        return Pair(x, x + 1)
+
+
+def test_what_cannot_be_known_or_chosen_is_told(tmp_path: Path) -> None:
+    torch.export.register_dataclass(Pair, serialized_type_name="tests.Pair")
+    path = exported(Pairs(), tmp_path / "pairs.pt2", torch.ones(2, 3))
+    path = rewritten(path, in_graph("tests.Pair", "tests.Other"))
+    with pytest.raises(TargetError, match=r"changed\.pt2 takes or returns a tests\.Other, .* not known here; export"):
+        inspect(Question(path))
+    one = torch.export.export(Writing(), (torch.ones(2), torch.ones(2)))
+    package_pt2(str(tmp_path / "two.pt2"), exported_programs={"encoder": one, "decoder": one})
+    with pytest.raises(TargetError, match=r"two\.pt2 has the programs encoder, decoder; save each in a file"):
+        inspect(Question(tmp_path / "two.pt2"))
+    package_pt2(str(tmp_path / "one.pt2"), exported_programs={"encoder": one})
+    assert len(inspect(Question(tmp_path / "one.pt2"))[0]["inputs"]) == 2
 
 
 def rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> Path:
