@@ -36,14 +36,15 @@ IMPORTS = ("numpy", "torch")
 ABOUT = About(
     "PyTorch modules",
     extra="torch",
-    recognised_by="samovar.toml in a folder; header of safetensors; zip archive with data.pkl and no code",
+    recognised_by="samovar.toml in a folder; header of safetensors; zip archive with data.pkl and no code, or the older form",
     signature_from="samovar.toml, with the names of forward",
     safety="the code of a folder is the user's own program; code beside a weights file, pickled modules: --trust",
 )
 
 _SETTINGS = "samovar.toml"
 _SAFETENSORS = ".safetensors"
-_WEIGHTS = (_SAFETENSORS, ".pt", ".pth", ".bin")
+_WEIGHTS = (_SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
+_BEFORE_ZIP = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # what torch.save of 1.5 and before begins with, a pickled number
 _OPTIONS = {**CODE_OPTIONS, **TUNING}
 
 
@@ -52,11 +53,11 @@ def recognise(path: Path) -> Sure:
     if path.is_dir():
         return Sure.CERTAIN if is_named("pytorch", path, _WEIGHTS) else Sure.NO
     names = zip_names(path)
-    if "data.pkl" in names and "constants.pkl" not in names:
+    start = peek(path, len(_BEFORE_ZIP))
+    if ("data.pkl" in names and "constants.pkl" not in names) or start == _BEFORE_ZIP:
         return Sure.LIKELY
-    start = peek(path, 9)
     if path.suffix.lower() == _SAFETENSORS:
-        return Sure.LIKELY if start[8:] == b"{" else Sure.NAME
+        return Sure.LIKELY if start[8:9] == b"{" else Sure.NAME
     return Sure.NO
 
 

@@ -70,10 +70,11 @@ class Place:
             return self.path
         found = sorted(file for file in self.folder.iterdir() if file.suffix in self.suffixes)
         if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "no file of weights"
+            names = [file.name for file in found] or [f"no file of weights, {', '.join(self.suffixes)}"]
+            name = names[0] if found else f"net{self.suffixes[-1]}"
             raise ConfigError(
-                f"{self.folder.name} has {names}",
-                'write runtime_options = { module = "net.py:Net", weights = "net.pt" }',
+                f"{self.folder.name} has {', '.join(names)}",
+                f'name one: runtime_options = {{ module = "net.py:Net", weights = "{name}" }}',
             )
         return found[0]
 
@@ -104,7 +105,8 @@ def check_code(question: Question, place: Place) -> bool:
         check_trust(question, kind, f"serve the folder {place.folder.name} with its samovar.toml")
     wanted = unsafe_globals(place.weights, place.about)
     if wanted:
-        kind = f"a pickle with {', '.join(wanted[:3])}"
+        whose = f"a folder whose weights, {place.weights.name}, are " if question.path.is_dir() else ""
+        kind = f"{whose}a pickle with {', '.join(wanted[:3])}"
         check_trust(question, kind, "save model.state_dict(), or its weights with safetensors")
     return bool(wanted)
 
