@@ -11,9 +11,10 @@ from typing import Any
 from samovar.errors import TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import peek
-from samovar.runtimes.files import FileModel, check_options, describe, imported
+from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
 from samovar.runtimes.packages import first_level
 from samovar.runtimes.tensors import FileTensor, signature_of
+from samovar.runtimes.torchmodel import DEVICE, device_of
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -43,6 +44,7 @@ def recognise(path: Path) -> Sure:
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe the model of a folder. Raises TargetError or ConfigError."""
     folder = question.path
+    options = runtime_options(question, DEVICE)
     config = _config(folder)
     _weights(folder)
     outputs = [FileTensor(name, datatype, shape) for name, datatype, shape, _ in _fields(config)]
@@ -57,17 +59,19 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             question.declared.options,
             IMPORTS,
             read_from=f"{_CONFIG}: {architecture}; the image is RGB, of any size",
+            runtime_options=options,
         )
     ]
 
 
 def load(spec: dict[str, Any]) -> FileModel:
-    """Build a model on the processor, and put its weights into it. Raises TargetError or ConfigError."""
+    """Build a model, and put its weights into it. Raises TargetError or ConfigError."""
     folder = Path(spec["source"]["path"])
     check_options(folder, spec["options"])
     config, weights = _config(folder), _weights(folder)
     torch = imported("torch", ABOUT)
     torch.set_num_threads(spec["options"]["threads"])
+    config.MODEL.DEVICE = str(device_of(folder, spec["source"]["runtime_options"]))
     try:
         model = _detectron("detectron2.modeling").build_model(config)
         missing = list(model.load_state_dict(weights, strict=False).missing_keys)

@@ -14,7 +14,7 @@ from samovar.runtimes.contents import json_start
 from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
 from samovar.runtimes.hubs import check_weights, go_offline, has_weights, json_of, text_list, weights_of
 from samovar.runtimes.tensors import FileTensor, signature_of
-from samovar.runtimes.torchmodel import use_threads
+from samovar.runtimes.torchmodel import DEVICE, device_of, use_threads
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -55,7 +55,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     path = question.path
     kind, _ = _checked(question)
     arguments = _arguments(path, kind)
-    options = runtime_options(question, {"dtype": _DTYPES, **_defaults(arguments)})
+    options = runtime_options(question, {**DEVICE, "dtype": _DTYPES, **_defaults(arguments)})
     _check_sizes(path, options)
     inputs = [FileTensor(_SEED, Datatype.INT64, ("batch",))]
     if _PROMPT in arguments:
@@ -85,7 +85,8 @@ def load(spec: dict[str, Any]) -> FileModel:
     kind, is_pickled = _checked(Question(path, name=spec["name"], version=spec["version"], declared=trust))
     use_threads(spec["options"]["threads"])
     options = spec["source"]["runtime_options"]
-    pipeline = _pipeline(path, kind, is_pickled=is_pickled, dtype=options["dtype"])
+    device = device_of(path, options)
+    pipeline = _pipeline(path, kind, is_pickled=is_pickled, dtype=options["dtype"]).to(device)
     settings = {argument: options[name] for name, (argument, _) in _ARGUMENTS.items() if options.get(name)}
     model = FileModel(Signature.from_json(spec), lambda inputs: _drawn(pipeline, inputs, settings))
     model.samples = list  # none: one image takes minutes where the model is a large one

@@ -14,7 +14,7 @@ from samovar.runtimes.contents import peek
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.hubs import images, text_array
 from samovar.runtimes.tensors import FileTensor, signature_of
-from samovar.runtimes.torchmodel import use_threads
+from samovar.runtimes.torchmodel import DEVICE, device_of, use_threads
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -32,7 +32,8 @@ _CRAFT = "craft_mlt_25k.pth"
 _IMAGE = "image"
 _STANDARD = "standard"
 _NONE = "none"
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
+    **DEVICE,
     "languages": ["en"],
     "network": _STANDARD,
     "detector": ("craft", _NONE),
@@ -142,11 +143,12 @@ def _reader(path: Path, options: dict[str, Any]) -> Any:
     import sys
 
     easyocr = imported("easyocr", ABOUT)
+    device = device_of(path, options)
     before = list(sys.path)
     try:
         return easyocr.Reader(
             options["languages"],
-            gpu=False,
+            gpu=device.type != "cpu" and str(device),
             model_storage_directory=str(path),
             user_network_directory=str(path),
             recog_network=options["network"],

@@ -23,7 +23,7 @@ from samovar.runtimes.tables import (
     texts,
 )
 from samovar.runtimes.tensors import FileTensor, signature_of
-from samovar.runtimes.torchmodel import use_threads
+from samovar.runtimes.torchmodel import DEVICE, device_of, use_threads
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -50,7 +50,7 @@ def recognise(path: Path) -> Sure:
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe a learner. Raises TargetError, ConfigError, or UnsafeFormatError unless it is trusted."""
     path = question.path
-    runtime_options(question, {})
+    options = runtime_options(question, DEVICE)
     check_trust(question, "a pickled learner of fastai", "export its model to ONNX or by torch.export")
     learner = _learner(path)
     columns = _columns(learner)
@@ -65,6 +65,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             IMPORTS,
             read_from=f"the exported {type(learner).__name__}",
             columns=list(columns),
+            runtime_options=options,
             trusted=True,
             **({"labels": {PROBABILITIES: labels}} if labels is not None else {}),
         )
@@ -78,6 +79,9 @@ def load(spec: dict[str, Any]) -> FileModel:
     if not spec["source"].get("trusted"):
         raise UnsafeFormatError(f"unsafe_format: {path.name} is a pickle, which is not trusted", "load it again")
     learner = _learner(path)
+    device = device_of(path, spec["source"]["runtime_options"])
+    learner.dls.to(device)
+    learner.model.to(device)
     use_threads(spec["options"]["threads"])
     return FileModel(Signature.from_json(spec), _run(learner, list(spec["source"]["columns"]), _labels(learner)))
 

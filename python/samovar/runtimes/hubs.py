@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from samovar.errors import InvalidInputError, TargetError
+from samovar.errors import TargetError
 from samovar.runtimes import Question
 from samovar.runtimes.contents import foreign
 from samovar.runtimes.files import check_trust
+from samovar.runtimes.images import opened
 from samovar.runtimes.tables import texts
 
 __all__ = [
@@ -122,19 +123,5 @@ def text_array(values: Sequence[str]) -> Any:
 
 
 def images(name: str, array: Any) -> list[Any]:
-    """The pictures in an input of BYTES, each of any format that Pillow reads, in RGB. Raises InvalidInputError."""
-    import io
-
-    from PIL import Image
-
-    found = []
-    for index, content in enumerate(array.ravel().tolist()):
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                found.append(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-            raise InvalidInputError(
-                f'element {index} of input "{name}" is no image that can be decoded: {error}',
-                "send the bytes of a PNG or JPEG file",
-            ) from None
-    return found
+    """The pictures in an input of BYTES, upright and in RGB: files, or their base64. Raises InvalidInputError."""
+    return list(opened(name, array))

@@ -1,6 +1,7 @@
 """From files of images to the pixels that a model takes."""
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from samovar.types import Datatype
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["CHANNELS", "LAYOUTS", "RESAMPLES", "Images", "Preparation"]
+__all__ = ["CHANNELS", "LAYOUTS", "RESAMPLES", "Images", "Preparation", "opened"]
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 LAYOUTS = ("NCHW", "NHWC")
@@ -69,23 +70,15 @@ class Images:
 
     def pixels(self, files: Any) -> Any:
         """The prepared pixels of an object array of files, along three more axes. Raises InvalidInputError."""
-        from pydantic_core import PydanticCustomError
-
         prepared = self._np.empty((files.size, *self._shape), self._dtype)
-        for index, data in enumerate(files.ravel().tolist()):
-            try:
-                prepared[index] = self._prepared(data)
-            except PydanticCustomError as error:
-                raise InvalidInputError(f'element {index} of input "{self.name}": {error.message()}') from None
+        for index, image in enumerate(opened(self.name, files, lambda image: _resized(image, self._preparation))):
+            prepared[index] = self._prepared(image)
         return prepared.reshape(*files.shape, *self._shape)
 
-    def _prepared(self, data: bytes) -> Any:
-        """The pixels of one file. Raises PydanticCustomError."""
-        from samovar.service.images import decoded, unbase64
-
+    def _prepared(self, image: "Image") -> Any:
+        """The pixels of an image that has its size."""
         settings = self._preparation
-        image = decoded(unbase64(data.decode("ascii", "replace")) if _BASE64.match(data) else data)
-        image = _cropped(_resized(image, settings), settings)
+        image = _cropped(image, settings)
         if settings.channels == "L":
             image = image.convert("L")
         pixels = self._np.asarray(image).reshape(image.height, image.width, -1)
@@ -94,6 +87,22 @@ class Images:
         if self._dtype.kind == "f":
             pixels = (pixels.astype(self._np.float32) * settings.scale - self._mean) / self._std
         return pixels.transpose(2, 0, 1) if settings.layout == "NCHW" else pixels
+
+
+def opened(name: str, files: Any, change: Callable[["Image"], "Image"] = lambda image: image) -> Iterator["Image"]:
+    """The images in the input `name`: files of JPEG, PNG and the like, or their base64, as JSON carries them.
+
+    Each is upright, RGB and changed. Raises InvalidInputError.
+    """
+    from pydantic_core import PydanticCustomError
+
+    from samovar.service.images import decoded, unbase64
+
+    for index, data in enumerate(files.ravel().tolist()):
+        try:
+            yield change(decoded(unbase64(data.decode("ascii", "replace")) if _BASE64.match(data) else data))
+        except PydanticCustomError as error:
+            raise InvalidInputError(f'element {index} of input "{name}": {error.message()}') from None
 
 
 def _resized(image: "Image", settings: Preparation) -> "Image":

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from samovar.config.declared import Declared
-from samovar.errors import TargetError, UnsafeFormatError, text_of
+from samovar.errors import TargetError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import zip_entry, zip_names
-from samovar.runtimes.files import check_options, describe, imported, runtime_options
+from samovar.runtimes.files import describe, imported, runtime_options
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.runtimes.torchcode import (
     CODE_OPTIONS,
@@ -26,11 +26,11 @@ from samovar.runtimes.torchcode import (
     cure,
     inside,
     is_named,
+    loaded,
     parameters,
 )
-from samovar.runtimes.torchmodel import TUNING, TorchModel, datatype_of, refuse_texts, tuned, use_threads
+from samovar.runtimes.torchmodel import TUNING, TorchModel, datatype_of, refuse_texts
 from samovar.runtimes.weights import saved
-from samovar.types import Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
@@ -94,19 +94,8 @@ def inspect(question: Question) -> list[dict[str, Any]]:
 
 
 def load(spec: dict[str, Any]) -> TorchModel:
-    """Load a checkpoint, for the processor. Raises TargetError, ConfigError or UnsafeFormatError."""
-    source = spec["source"]
-    path = Path(source["path"])
-    check_options(path, spec["options"])
-    imported("torch", ABOUT)
-    use_threads(spec["options"]["threads"])
-    place = Place(path, source["runtime_options"], ABOUT, _SUFFIXES)
-    is_trusted = source.get("trusted", False)
-    if not path.is_dir() and not is_trusted:
-        raise UnsafeFormatError(f"unsafe_format: the code beside {path.name} is not trusted", "load it again")
-    module = _module(place, is_trusted=is_trusted)
-    copies = not spec["options"]["writable_inputs"]  # any module may write into its inputs
-    return TorchModel(tuned(path, module, source["runtime_options"]), Signature.from_json(spec), copies_inputs=copies)
+    """Load a checkpoint. Raises TargetError, ConfigError or UnsafeFormatError."""
+    return loaded(spec, ABOUT, _SUFFIXES, lambda place, is_trusted: _module(place, is_trusted=is_trusted))
 
 
 def _module(place: Place, *, is_trusted: bool) -> Any:

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from samovar.errors import TargetError, UnsafeFormatError
+from samovar.errors import TargetError
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import peek, zip_names
-from samovar.runtimes.files import check_options, describe, imported, runtime_options
+from samovar.runtimes.files import describe, runtime_options
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.runtimes.torchcode import (
     CODE_OPTIONS,
@@ -25,10 +25,10 @@ from samovar.runtimes.torchcode import (
     cure,
     inside,
     is_named,
+    loaded,
     parameters,
 )
-from samovar.runtimes.torchmodel import TUNING, TorchModel, refuse_texts, tuned, use_threads
-from samovar.types import Signature
+from samovar.runtimes.torchmodel import TUNING, TorchModel, refuse_texts
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
 
@@ -36,7 +36,7 @@ IMPORTS = ("numpy", "torch")
 ABOUT = About(
     "PyTorch modules",
     extra="torch",
-    recognised_by="samovar.toml in a folder; header of safetensors; zip archive with data.pkl and no code, or the older form",
+    recognised_by="samovar.toml in a folder; header of safetensors; files of torch.save, with no code in them",
     signature_from="samovar.toml, with the names of forward",
     safety="the code of a folder is the user's own program; code beside a weights file, pickled modules: --trust",
 )
@@ -44,7 +44,9 @@ ABOUT = About(
 _SETTINGS = "samovar.toml"
 _SAFETENSORS = ".safetensors"
 _WEIGHTS = (_SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
-_BEFORE_ZIP = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # what torch.save of 1.5 and before begins with, a pickled number
+_BEFORE_ZIP = (
+    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # what torch.save of 1.5 and before begins with, a pickled number
+)
 _OPTIONS = {**CODE_OPTIONS, **TUNING}
 
 
@@ -95,16 +97,5 @@ def inspect(question: Question) -> list[dict[str, Any]]:
 
 
 def load(spec: dict[str, Any]) -> TorchModel:
-    """Make a module with its weights, for the processor. Raises TargetError, ConfigError or UnsafeFormatError."""
-    source = spec["source"]
-    path = Path(source["path"])
-    check_options(path, spec["options"])
-    imported("torch", ABOUT)
-    use_threads(spec["options"]["threads"])
-    place = Place(path, source["runtime_options"], ABOUT, _WEIGHTS)
-    is_trusted = source.get("trusted", False)
-    if place.code is not None and not path.is_dir() and not is_trusted:
-        raise UnsafeFormatError(f"unsafe_format: the code beside {path.name} is not trusted", "load it again")
-    module = place.module(is_trusted=is_trusted)
-    copies = not spec["options"]["writable_inputs"]  # any module may write into its inputs
-    return TorchModel(tuned(path, module, source["runtime_options"]), Signature.from_json(spec), copies_inputs=copies)
+    """Make a module with its weights. Raises TargetError, ConfigError or UnsafeFormatError."""
+    return loaded(spec, ABOUT, _WEIGHTS, lambda place, is_trusted: place.module(is_trusted=is_trusted))

@@ -14,7 +14,7 @@ from samovar.runtimes.contents import peek
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.hubs import check_weights, go_offline, json_of, text_list, weights_of
 from samovar.runtimes.tensors import FileTensor, signature_of
-from samovar.runtimes.torchmodel import use_threads
+from samovar.runtimes.torchmodel import DEVICE, device_of, use_threads
 from samovar.types import Datatype, Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -33,7 +33,7 @@ _PICKLED = "pytorch_model*"
 _OWN = "sentence_transformers."
 _KIND = "SentenceTransformer"
 _TEXT, _EMBEDDING = "text", "embedding"
-_OPTIONS = {"normalise": False, "dimensions": 0, "prompt": None}
+_OPTIONS = {**DEVICE, "normalise": False, "dimensions": 0, "prompt": None}
 _AGAIN = "fetch the folder again, or save it with save_pretrained"
 
 
@@ -80,6 +80,7 @@ def load(spec: dict[str, Any]) -> FileModel:
     model = _model(Question(path, name=spec["name"], version=spec["version"], declared=trust))
     use_threads(spec["options"]["threads"])
     options = spec["source"]["runtime_options"]
+    model = model.to(device_of(path, options))
     settings = {
         "normalize_embeddings": options["normalise"],
         "truncate_dim": options["dimensions"] or None,

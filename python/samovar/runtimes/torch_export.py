@@ -16,7 +16,7 @@ from samovar.runtimes.contents import foreign, zip_names
 from samovar.runtimes.files import check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.tensors import FileTensor, signature_of
 from samovar.runtimes.torchgraph import danger
-from samovar.runtimes.torchmodel import TorchModel, compiled, datatype_of, refuse_texts, use_threads
+from samovar.runtimes.torchmodel import DEVICE, TorchModel, compiled, datatype_of, device_of, refuse_texts, use_threads
 from samovar.types import Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -34,7 +34,7 @@ _NATIVE = "data/aotinductor/"
 _BATCH, _DEFAULT_BATCH = "batch", 64
 _LEAST = 2  # exporters write this lower bound for "any length", and one row is taken all the same
 _AGAIN = "save it again by torch.export.save"
-_OPTIONS = {"compile": False}
+_OPTIONS = {**DEVICE, "compile": False}
 _UNREGISTERED = re.compile(r"Deserializing ([\w.]+) in pytree failed")
 _OF_TRANSFORMERS = re.compile(r"transformers\.(modeling_outputs|models\.\w+\.modeling_\w+)")
 
@@ -79,25 +79,27 @@ def inspect(question: Question) -> list[dict[str, Any]]:
 
 
 def load(spec: dict[str, Any]) -> TorchModel:
-    """Load a version for the processor. Raises TargetError, ConfigError or UnsafeFormatError."""
+    """Load a version. Raises TargetError, ConfigError or UnsafeFormatError."""
     source = spec["source"]
     path = Path(source["path"])
     check_options(path, spec["options"])
     imported("torch", ABOUT)
     use_threads(spec["options"]["threads"])
     signature = Signature.from_json(spec)
+    device = device_of(path, source["runtime_options"])
     is_native = _is_native(path)
     fault = "native code" if is_native else danger(path)
     if fault is not None and not source.get("trusted"):
         raise UnsafeFormatError(f"unsafe_format: {path.name} has {fault} now, and is not trusted", "load it again")
     if is_native:
-        return TorchModel(_library(path, [tensor.name for tensor in signature.inputs]), signature, copies_inputs=True)
+        call = _library(path, [tensor.name for tensor in signature.inputs])
+        return TorchModel(call, signature, copies_inputs=True, device=device)
     program = _Program(path)
-    call = program.call()
+    call = program.call(device)
     if source["runtime_options"]["compile"]:
         call = compiled(call)
     copies = program.writes and not spec["options"]["writable_inputs"]
-    return TorchModel(call, signature, copies_inputs=copies)
+    return TorchModel(call, signature, copies_inputs=copies, device=device)
 
 
 class _Program:
@@ -144,12 +146,14 @@ class _Program:
         cure = 'export it with dynamic_shapes = ({0: torch.export.Dim("batch")},) to have batches'
         return {"note": f"one call at a time: the export has fixed the first axis to {first}; {cure}"}
 
-    def call(self) -> Callable[..., Any]:
-        """The program as a function of its tensors by name, which gives its tensors alone."""
+    def call(self, device: Any) -> Callable[..., Any]:
+        """The program on a device as a function of its tensors by name, which gives its tensors alone."""
+        from torch.export.passes import move_to_device_pass
         from torch.utils import _pytree as pytree
 
-        module, places, structure = self._program.module(), self._places, self._program.call_spec.in_spec
-        specs = self._program.graph_signature.output_specs
+        program = self._program if device.type == "cpu" else move_to_device_pass(self._program, device)
+        module, places, structure = program.module(), self._places, program.call_spec.in_spec
+        specs = program.graph_signature.output_specs
         kept = [index for index, spec in enumerate(_of_user(specs)) if hasattr(spec.arg, "name")]
 
         def call(**tensors: Any) -> list[Any]:

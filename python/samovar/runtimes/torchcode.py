@@ -1,17 +1,31 @@
 """Modules whose class is in a Python file beside their weights, as `runtime_options` and samovar.toml name both."""
 
 import inspect as introspection
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from samovar.config.declared import Declared, read_declared
-from samovar.errors import ConfigError, TargetError
+from samovar.errors import ConfigError, TargetError, UnsafeFormatError
 from samovar.runtimes import About, Question
-from samovar.runtimes.files import check_trust, imported
+from samovar.runtimes.files import check_options, check_trust, imported
+from samovar.runtimes.torchmodel import TorchModel, device_of, tuned, use_threads
 from samovar.runtimes.weights import built, read_weights, unsafe_globals
+from samovar.types import Signature
 
-__all__ = ["CODE_OPTIONS", "LINES", "Place", "check_code", "checked_inputs", "cure", "inside", "is_named", "parameters"]
+__all__ = [
+    "CODE_OPTIONS",
+    "LINES",
+    "Place",
+    "check_code",
+    "checked_inputs",
+    "cure",
+    "inside",
+    "is_named",
+    "loaded",
+    "parameters",
+]
 
 _SETTINGS = "samovar.toml"
 CODE_OPTIONS: dict[str, Any] = {"module": None, "weights": None, "arguments": {}}
@@ -109,6 +123,29 @@ def check_code(question: Question, place: Place) -> bool:
         kind = f"{whose}a pickle with {', '.join(wanted[:3])}"
         check_trust(question, kind, "save model.state_dict(), or its weights with safetensors")
     return bool(wanted)
+
+
+def loaded(
+    spec: dict[str, Any], about: About, suffixes: tuple[str, ...], module_of: Callable[[Place, bool], Any]
+) -> TorchModel:
+    """Make the module of a version, of its place and of whether that is trusted, ready for calls.
+
+    Raises TargetError, ConfigError or UnsafeFormatError.
+    """
+    source = spec["source"]
+    path, options = Path(source["path"]), source["runtime_options"]
+    check_options(path, spec["options"])
+    imported("torch", about)
+    use_threads(spec["options"]["threads"])
+    device = device_of(path, options)
+    place = Place(path, options, about, suffixes)
+    is_trusted = source.get("trusted", False)
+    if place.code is not None and not path.is_dir() and not is_trusted:
+        raise UnsafeFormatError(f"unsafe_format: the code beside {path.name} is not trusted", "load it again")
+    module = module_of(place, is_trusted)
+    copies = not spec["options"]["writable_inputs"]  # any module may write into its inputs
+    call = tuned(path, module, options, device)
+    return TorchModel(call, Signature.from_json(spec), copies_inputs=copies, device=device)
 
 
 def parameters(module: Any) -> dict[str, introspection.Parameter]:

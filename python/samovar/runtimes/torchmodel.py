@@ -1,17 +1,30 @@
-"""What the runtimes of torch have in common: arrays to tensors and back, threads, compilation."""
+"""What the runtimes of torch have in common: arrays to tensors and back, threads, devices, compilation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samovar.errors import InvalidInputError, OutputError, TargetError, text_of
+from samovar.errors import ConfigError, InvalidInputError, OutputError, TargetError, text_of
 from samovar.runtimes.files import FileModel
 from samovar.types import Datatype, Signature
 
-__all__ = ["TUNING", "TorchModel", "channels_last", "compiled", "datatype_of", "refuse_texts", "tuned", "use_threads"]
+__all__ = [
+    "DEVICE",
+    "TUNING",
+    "TorchModel",
+    "channels_last",
+    "compiled",
+    "datatype_of",
+    "device_of",
+    "refuse_texts",
+    "tuned",
+    "use_threads",
+]
 
 _IMAGES = 4  # axes of a batch of them
+DEVICE = {"device": "cpu"}
 TUNING: dict[str, Any] = {
+    **DEVICE,
     "channels_last": False,
     "compile": False,
     "dtype": ("own", "float32", "float16", "bfloat16"),
@@ -22,23 +35,28 @@ TUNING: dict[str, Any] = {
 class TorchModel(FileModel):
     """A module of torch: `call` takes tensors by the names of the inputs, and gives one, a sequence or a mapping.
 
-    `copies_inputs` is for those that may write into their inputs, which are read-only memory.
+    `copies_inputs` is for those that may write into their inputs, which are read-only memory. Tensors are sent to the
+    device, and those that come out are fetched from wherever they are.
     """
 
-    def __init__(self, call: Callable[..., Any], signature: Signature, *, copies_inputs: bool) -> None:
+    def __init__(
+        self, call: Callable[..., Any], signature: Signature, *, copies_inputs: bool, device: Any = None
+    ) -> None:
         import numpy as np
         import torch
 
         self._np, self._torch = np, torch
         super().__init__(signature, lambda tensors: call(**tensors))
-        self._copies_inputs = copies_inputs
+        self._device = device if device is not None else torch.device("cpu")
+        self._copies_inputs = copies_inputs and self._device.type == "cpu"
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """Run one call; the outputs in the order of the signature.
 
         Raises OutputError for another number of outputs, and what the module raises.
         """
-        named = {name: self._tensor(name, array) for name, array in zip(self._inputs, inputs, strict=True)}
+        pairs = zip(self._inputs, inputs, strict=True)
+        named = {name: self._tensor(name, array).to(self._device) for name, array in pairs}
         with self._torch.inference_mode():
             result = self._run(named)
         return [self._array(name, tensor) for name, tensor in zip(self._outputs, self._split(result), strict=True)]
@@ -98,6 +116,25 @@ def use_threads(threads: int) -> None:
         torch.set_num_interop_threads(1)  # possible once per process, before any work
 
 
+def device_of(path: Path, options: Mapping[str, Any]) -> Any:
+    """The device that the runtime options name. Raises ConfigError for one that is not there, or holds no numbers."""
+    import torch
+
+    name = options["device"]
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:
+        reason = text_of(error).partition("\n")[0]
+        kind = torch.accelerator.current_accelerator(check_available=True)
+        others = [f"{kind.type}:{index}" for index in range(torch.accelerator.device_count())] if kind else []
+        raise ConfigError(
+            f'runtime option "device" of {path.name} is {name!r}, which torch {torch.__version__} cannot use: {reason}',
+            f"it has {', '.join(['cpu', *others])}",
+        ) from error
+    return device
+
+
 def datatype_of(dtype: Any) -> Datatype | None:
     """The datatype of a dtype of torch; None of one that cannot be sent."""
     return Datatype.of_numpy(str(dtype).removeprefix("torch."))
@@ -137,12 +174,13 @@ def channels_last(module: Any) -> Callable[..., Any]:
     return call
 
 
-def tuned(path: Path, module: Any, options: dict[str, Any]) -> Callable[..., Any]:
-    """A module for calls alone, with what TUNING offers. Raises TargetError for what it cannot be made."""
+def tuned(path: Path, module: Any, options: dict[str, Any], device: Any) -> Callable[..., Any]:
+    """A module for calls alone, on a device, with what TUNING offers. Raises TargetError for what it cannot be made."""
     import torch
 
     module = module.eval().requires_grad_(False)
     try:
+        module = module.to(device)
         if options["dtype"] != "own":
             module = module.to(getattr(torch, options["dtype"]))
         if options["quantize"] == "dynamic":

@@ -1,4 +1,4 @@
-"""Runtime of TorchScript archives, by torch on the processor.
+"""Runtime of TorchScript archives, by torch.
 
 An archive says the names of its inputs and how many outputs it has. Datatypes and shapes are what samovar.toml
 declares, beside the file or inside the archive, and unknown otherwise.
@@ -17,7 +17,7 @@ from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import ZIP, foreign, head, zip_names
 from samovar.runtimes.files import check_options, describe, imported, runtime_options
 from samovar.runtimes.tensors import FileTensor, signature_of
-from samovar.runtimes.torchmodel import TorchModel, channels_last, refuse_texts, use_threads
+from samovar.runtimes.torchmodel import DEVICE, TorchModel, channels_last, device_of, refuse_texts, use_threads
 from samovar.types import Signature
 
 __all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
@@ -36,7 +36,7 @@ _SETTINGS = "samovar.toml"
 _CONVERT = "save torch.jit.script(model) or torch.jit.trace(model, example), or write a Python class that loads it"
 _TENSORS = ("Tensor", "Optional[Tensor]")
 _OPEN = ("ListType", "DictType")  # of any length, as far as the type says
-_OPTIONS = {"channels_last": False, "freeze": False}
+_OPTIONS = {**DEVICE, "channels_last": False, "freeze": False}
 
 
 def recognise(path: Path) -> Sure:
@@ -68,16 +68,18 @@ def inspect(question: Question) -> list[dict[str, Any]]:
 
 
 def load(spec: dict[str, Any]) -> TorchModel:
-    """Load a version for the processor. Raises TargetError or ConfigError."""
+    """Load a version. Raises TargetError or ConfigError."""
     path = Path(spec["source"]["path"])
+    options = spec["source"]["runtime_options"]
     check_options(path, spec["options"])
-    module, _ = _module(path)
+    imported("torch", ABOUT)
+    device = device_of(path, options)
+    module, _ = _module(path, device)
     use_threads(spec["options"]["threads"])
     is_writing = _writes(module) and not spec["options"]["writable_inputs"]
-    options = spec["source"]["runtime_options"]
     module = _frozen(path, module.eval()) if options["freeze"] else module.eval()
     call = channels_last(module) if options["channels_last"] else module
-    return TorchModel(_with_short_faults(call), Signature.from_json(spec), copies_inputs=is_writing)
+    return TorchModel(_with_short_faults(call), Signature.from_json(spec), copies_inputs=is_writing, device=device)
 
 
 def _frozen(path: Path, module: Any) -> Any:
@@ -135,14 +137,14 @@ def _check_archive(path: Path) -> None:
     raise TargetError(f"{path.name} is a zip archive without TorchScript code", _CONVERT)
 
 
-def _module(path: Path) -> tuple[Any, Declared]:
+def _module(path: Path, device: Any = "cpu") -> tuple[Any, Declared]:
     """The module of an archive, and what the settings inside of it declare."""
     torch = imported("torch", ABOUT)
     files = {_SETTINGS: ""}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # newer versions of torch call the format deprecated at every load
-            module = torch.jit.load(path, map_location="cpu", _extra_files=files)
+            module = torch.jit.load(path, map_location=device, _extra_files=files)
     except Exception as error:
         raise _refusal(path, text_of(error), torch.__version__) from error
     return module, _settings(path, files[_SETTINGS])
@@ -224,18 +226,18 @@ def _leaves(path: Path, kind: Any, value: Any) -> Iterator[str]:
     others change it afterwards.
     """
     node = None if value is None or len(value.uses()) != 1 else value.node()
-    is_made = node is not None and node.kind() == f"prim::{kind.kind().removesuffix('Type')}Construct"
-    values = list(node.inputs()) if is_made else []
+    wanted = f"prim::{kind.kind().removesuffix('Type')}Construct"
+    values = list(node.inputs()) if node is not None and node.kind() == wanted else None
     match kind.kind():
         case "NoneType":
             return
-        case "TupleType" if not is_made:
+        case "TupleType" if values is None:
             for element in kind.elements():
                 yield from _leaves(path, element, None)
-        case "TupleType" | "ListType" if is_made:
+        case "TupleType" | "ListType" if values is not None:
             for inner in values:
                 yield from _leaves(path, inner.type(), inner)
-        case "DictType" if is_made:
+        case "DictType" if values is not None:
             for key, inner in zip(values[::2], values[1::2], strict=True):
                 _refuse_unless_tensor(path, inner.type())
                 yield str(key.toIValue())

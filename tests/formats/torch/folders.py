@@ -63,8 +63,8 @@ def saved(folder: Path, kind: str, **settings: Any) -> tuple[Any, Any]:
     return model, words
 
 
-def generating(folder: Path) -> tuple[Any, Any]:
-    """A folder with a GPT-2, which adds no tokens of its own to a prompt."""
+def generating(folder: Path, positions: int = 48) -> tuple[Any, Any]:
+    """A folder with a GPT-2 for texts up to a length, which adds no tokens of its own to a prompt."""
     torch.manual_seed(2)
     inner = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(["[END]", "[UNK]", *WORDS.split()])}, "[UNK]")
@@ -76,7 +76,7 @@ def generating(folder: Path) -> tuple[Any, Any]:
         n_embd=16,
         n_layer=2,
         n_head=2,
-        n_positions=48,
+        n_positions=positions,
         initializer_range=0.5,
         bos_token_id=0,
         eos_token_id=0,

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from formats.torch.folders import (
     saved,
 )
 from samovar.errors import ConfigError, InvalidInputError, TargetError, UnsafeFormatError
+from samovar.runtimes import runtime_for
 from serving import Serve
 
 FORMAT = "transformers"
@@ -180,7 +182,7 @@ def test_images_are_classified(tmp_path: Path) -> None:
 
     model = load(FORMAT, tmp_path / "pictures")
     check_batches(model, {"image": images}, expected, tolerance=1e-4)
-    with pytest.raises(InvalidInputError, match=r"element 0 .* no image"):
+    with pytest.raises(InvalidInputError, match=r"element 0 .*no image"):
         model.predict([TEXTS[:1]])
 
 
@@ -246,6 +248,45 @@ def test_who_closes_a_stream_ends_the_generation(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
+TELLER = """
+from collections.abc import AsyncIterator
+
+import samovar
+
+
+@samovar.service
+class Teller:
+    tales = samovar.use("tales", runtime_options={"stream": True, "max_new_tokens": 90_000})
+
+    @samovar.api
+    async def tell(self, prompt: str) -> AsyncIterator[str]:
+        async for part in self.tales.predict([prompt.encode()]):
+            yield part[0].decode()
+"""
+
+
+def test_a_service_streams_a_text_until_its_client_hangs_up(serve: Serve, tmp_path: Path) -> None:
+    """90,000 tokens take minutes: who has the first of them, or the turn of the next, has not waited for the last."""
+    model, words = generating(tmp_path / "tales", positions=100_000)
+    endless = transformers.GenerationConfig(min_new_tokens=90_000, bos_token_id=0, eos_token_id=0)
+    endless.save_pretrained(tmp_path / "tales")
+    (tmp_path / "teller.py").write_text(TELLER)
+    tokens = words("tea is", return_tensors="pt")["input_ids"]
+    found = model.generate(tokens, max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0)
+    wanted = words.decode(found[0, 2:])
+    served = serve(str(tmp_path / "teller.py"), timeout_s=120.0)
+    for accept, before in (("application/x-ndjson", b""), ("text/event-stream", b"data: ")):
+        connection = served.http.connect()
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        connection.request("POST", "/teller/tell", b'{"prompt": "tea is"}', headers)
+        answer = connection.getresponse()
+        lines = (line.removeprefix(before) for line in answer if line.strip())
+        text = "".join(json.loads(line) for line in islice(lines, 5))
+        assert text.split() == wanted.split()[:5]
+        answer.close()
+        connection.close()
+
+
 def test_texts_are_made_into_texts(tmp_path: Path) -> None:
     _, words = generating(tmp_path / "gpt")
     torch.manual_seed(4)
@@ -285,6 +326,70 @@ def test_a_folder_that_says_no_task_wants_it_declared(tmp_path: Path) -> None:
         load(FORMAT, tmp_path / "quiet", task="question-answering")
     with pytest.raises(TargetError, match="those are: text-classification"):
         inspect(FORMAT, tmp_path / "quiet", task="poetry")
+
+
+def test_an_encoder_with_places_pads_behind_the_text(tmp_path: Path) -> None:
+    _, words = generating(tmp_path / "gpt")
+    sizes: dict[str, Any] = {
+        f"{part}_{size}": n
+        for part in ("encoder", "decoder")
+        for size, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))
+    }
+    torch.manual_seed(5)
+    config = transformers.BartConfig(
+        vocab_size=len(words),
+        d_model=16,
+        max_position_embeddings=64,
+        init_std=0.5,
+        **sizes,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=0,
+        forced_eos_token_id=None,
+    )
+    model = transformers.BartForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "told")
+    words.save_pretrained(tmp_path / "told")
+
+    def expected(some: Arrays) -> Arrays:
+        tokens = [words(text, return_tensors="pt")["input_ids"] for text in plain(some["prompt"])]
+        found = [model.generate(one, max_new_tokens=6)[0] for one in tokens]
+        return {"text": np.array([words.decode(tokens, skip_special_tokens=True) for tokens in found], object)}
+
+    check_batches(load(FORMAT, tmp_path / "told", max_new_tokens=6), {"prompt": TEXTS}, expected)
+
+
+def test_what_is_no_whole_model_of_texts_is_told(tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    seeing = {**small, "image_size": 16, "patch_size": 8}
+    listening = {f"{part}_{size}": 2 for part in ("encoder", "decoder") for size in ("layers", "attention_heads")}
+    models = {
+        "seeing": transformers.ViTModel(transformers.ViTConfig(**seeing)),
+        "both": transformers.CLIPModel(transformers.CLIPConfig(text_config=small, vision_config=seeing)),
+        "listening": transformers.WhisperForConditionalGeneration(
+            transformers.WhisperConfig(vocab_size=30, d_model=16, **listening, pad_token_id=0)
+        ),
+    }
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        fault = rf"its architectures are {type(model).__name__}; where its task .* write a Python class"
+        with pytest.raises(TargetError, match=fault):
+            inspect(FORMAT, tmp_path / name)
+    saved(tmp_path / "silent", "BertModel")
+    for file in (tmp_path / "silent").glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(TargetError, match=r"silent has no tokenizer: .*; put tokenizer\.json there"):
+        load(FORMAT, tmp_path / "silent")
+    (tmp_path / "adapter").mkdir()
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "tea/base"}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(TargetError, match=r"adapter is an adapter \(peft\) for tea/base, no whole model; merge"):
+        inspect(runtime_name(tmp_path / "adapter"), tmp_path / "adapter")
+
+
+def runtime_name(folder: Path) -> str:
+    return runtime_for(folder).__name__.rpartition(".")[2]
 
 
 CODE = """

@@ -14,7 +14,7 @@ from samovar.runtimes.contents import json_start
 from samovar.runtimes.files import check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.hubs import check_weights, go_offline, has_weights, json_of, weights_of
 from samovar.runtimes.tensors import signature_of
-from samovar.runtimes.torchmodel import use_threads
+from samovar.runtimes.torchmodel import DEVICE, device_of, use_threads
 from samovar.runtimes.transformers.tasks import TASKS, Parts, Task, task_of
 from samovar.types import Signature
 
@@ -33,8 +33,13 @@ _PICKLED = "pytorch_model*"
 _CONFIG_BYTES = 8 << 20  # labels by the ten thousand stand before model_type
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _OTHERS = ("modules.json", "model_index.json")  # Sentence Transformers and Diffusers have such folders inside
+_ADAPTER = "adapter_config.json"
 _CODE = "auto_map"
 _CODE_WANTED = "trust_remote_code"
+_PROCESSORS = {
+    "AutoTokenizer": ("tokenizer", "tokenizer.json"),
+    "AutoImageProcessor": ("image processor", "preprocessor_config.json"),
+}
 _AGAIN = "fetch the folder again, or save it with save_pretrained"
 
 
@@ -51,6 +56,8 @@ class _Folder:
 
 def recognise(path: Path) -> Sure:
     """Folders with a config.json that names the type of its model."""
+    if json_start(path / _ADAPTER, "peft_type"):
+        return Sure.LIKELY
     config = path / "config.json"
     if not config.is_file() or any((path / name).exists() for name in _OTHERS):
         return Sure.NO
@@ -63,7 +70,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe the model of a folder. Raises TargetError, ConfigError, or UnsafeFormatError for code or pickles."""
     folder = _folder(question)
     name, task = task_of(question, folder.config)
-    options = runtime_options(question, {"task": None, "dtype": _DTYPES, **task.options(question.path)})
+    options = runtime_options(question, {"task": None, **DEVICE, "dtype": _DTYPES, **task.options(question.path)})
     options["task"] = name
     parts = Parts(folder.path, folder.config, options)
     inputs, outputs, labels = task.tensors(parts)
@@ -98,6 +105,12 @@ def _folder(question: Question) -> _Folder:
     """Look at everything but the weights themselves, which transformers is the one to read."""
     path = question.path
     settings = json_of(path, "config.json")
+    base = json_of(path, _ADAPTER).get("base_model_name_or_path")
+    if base is not None:
+        raise TargetError(
+            f"{path.name} is an adapter (peft) for {base}, no whole model",
+            "merge both: AutoPeftModel.from_pretrained(...).merge_and_unload().save_pretrained(...)",
+        )
     if "model_type" not in settings:
         raise TargetError(f"{path.name} has no config.json with a model_type", _AGAIN)
     files, is_pickled = weights_of(path, _PICKLED)
@@ -127,10 +140,11 @@ def _loaded(folder: _Folder, task: Task, options: dict[str, Any]) -> Parts:
     import torch
     import transformers
 
+    device = device_of(folder.path, options)
     settings = {"local_files_only": True, "trust_remote_code": folder.has_code}
     dtype = options["dtype"] if options["dtype"] == "auto" else getattr(torch, options["dtype"])
+    processor = _processor(folder, task, settings)
     try:
-        processor = getattr(transformers, task.processor).from_pretrained(folder.path, **settings)
         model, found = getattr(transformers, task.model).from_pretrained(
             folder.path,
             config=folder.config,
@@ -144,7 +158,8 @@ def _loaded(folder: _Folder, task: Task, options: dict[str, Any]) -> Parts:
         if _CODE_WANTED in text and not folder.has_code:
             declared = Declared()
             check_trust(Question(folder.path, declared=declared), "a folder with code", "save it without custom code")
-        raise TargetError(f"{folder.path.name} cannot be loaded for {options['task']}: {text}", _AGAIN) from error
+        cure = "install the package that it wants" if isinstance(error, ImportError) else _AGAIN
+        raise TargetError(f"{folder.path.name} cannot be loaded for {options['task']}: {text}", cure) from error
     unused = ("pooler.",) if task.model == "AutoModel" else ()  # last_hidden_state does without
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(unused))
     if missing:
@@ -153,7 +168,24 @@ def _loaded(folder: _Folder, task: Task, options: dict[str, Any]) -> Parts:
             "fetch the folder again, or declare the task that its weights are for: runtime_options = { task = ... }",
         )
     _set_padding(model, processor)
-    return Parts(folder.path, folder.config, options, model.eval(), processor)
+    return Parts(folder.path, folder.config, options, model.eval().to(device), processor)
+
+
+def _processor(folder: _Folder, task: Task, settings: dict[str, Any]) -> Any:
+    """The tokenizer or image processor of a folder. Raises TargetError where it has none."""
+    import transformers
+
+    kind, file = _PROCESSORS[task.processor]
+    cure = f"put {file} there, as save_pretrained writes it"
+    try:
+        processor = getattr(transformers, task.processor).from_pretrained(folder.path, **settings)
+    except Exception as error:
+        reason = text_of(error).partition("\n")[0]
+        raise TargetError(f"{folder.path.name} has no {kind} that can be loaded: {reason}", cure) from error
+    if hasattr(processor, "get_vocab") and set(processor.get_vocab()) <= set(processor.all_special_tokens):
+        # That is what transformers makes of no file at all.
+        raise TargetError(f"{folder.path.name} has no {kind}: there are no words in its vocabulary", cure)
+    return processor
 
 
 def _set_padding(model: Any, processor: Any) -> None:

@@ -57,8 +57,9 @@ class Generator:
         self.samples: Callable[[], Any] | None = list
         self._parts = parts
         self._tokenizer = parts.processor
-        self._tokenizer.padding_side = "left"  # what is generated stands behind the prompt
         self._has_encoder = bool(parts.config.is_encoder_decoder)
+        if not self._has_encoder:
+            self._tokenizer.padding_side = "left"  # what is generated stands behind the prompt
         self._settings = _settings(parts)
         self._predict = parts.without_gradients(self._generated)
 
@@ -82,7 +83,8 @@ class Generator:
     def _prepared(self, prompts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Tokens, and settings under which prompt and answer are no longer than the model allows."""
         tokens = self._parts.tokens(prompts, truncation=self._has_encoder)
-        wanted = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        device = self._parts.model.device
+        wanted = {name: tokens[name].to(device) for name in ("input_ids", "attention_mask")}
         lengths = wanted["attention_mask"].sum(-1).tolist()
         if min(lengths) == 0:
             raise InvalidInputError(f'element {lengths.index(0)} of input "{_PROMPT}" has no tokens', "send some text")

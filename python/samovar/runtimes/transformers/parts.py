@@ -41,8 +41,13 @@ class Parts:
         return self.processor(texts, pairs, return_tensors="pt", **{"padding": len(texts) > 1, **settings})
 
     def forward(self, prepared: Any) -> Any:
-        """What the model makes of prepared inputs, less those that it does not take."""
-        return self.model(**{name: tensor for name, tensor in prepared.items() if name in self._arguments})
+        """What the model makes of prepared inputs, less those that it does not take; it is fetched from its device."""
+        from torch import Tensor
+        from torch.utils import _pytree as pytree
+
+        device = self.model.device
+        made = self.model(**{name: one.to(device) for name, one in prepared.items() if name in self._arguments})
+        return made if device.type == "cpu" else pytree.tree_map_only(Tensor, Tensor.cpu, made)
 
     def without_gradients(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, for inference alone."""

@@ -27,7 +27,8 @@ Run = Callable[[dict[str, Any]], Mapping[str, Any]]
 _BATCH = "batch"
 _TEXT, _IMAGE = "text", "image"
 _SCORES = "scores"
-_SEVERAL = "ForConditionalGeneration"  # of texts, pictures and sounds: whether it is of texts is_encoder_decoder tells
+_CODE = "auto_map"
+_SENSES = ("vision_config", "audio_config")  # of models that take pictures or sounds beside texts
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,29 @@ def task_of(question: Question, config: Any) -> tuple[str, Task]:
     architectures = getattr(config, "architectures", None) or []
     for architecture in architectures:
         for name, task in TASKS.items():
-            if architecture.endswith(task.architectures):
+            if architecture.endswith(task.architectures) and _takes(config, task):
                 return name, task
-        if architecture.endswith(_SEVERAL) and config.is_encoder_decoder and hasattr(config, "vocab_size"):
-            return _TEXT_TO_TEXT, TASKS[_TEXT_TO_TEXT]
     name = question.name or question.path.stem
     raise TargetError(
         f"{question.path.name} does not say what it is for: its architectures are {', '.join(architectures) or 'none'}",
-        f'write in samovar.toml: [models.{name}] runtime_options = {{ task = "feature-extraction" }}; '
-        f"tasks are: {', '.join(TASKS)}",
+        f"where its task is one of {', '.join(TASKS)}, write in samovar.toml: [models.{name}] "
+        'runtime_options = { task = "feature-extraction" }; for others write a Python class that loads the folder',
     )
+
+
+def _takes(config: Any, task: Task) -> bool:
+    """Whether the class that loads the task knows the model, which takes texts alone where the task is of texts."""
+    import transformers
+
+    known = getattr(transformers, task.model)._model_mapping  # noqa: SLF001 - each has another name in public
+    loaded = known.get(type(config), None)
+    if loaded is None:
+        return _CODE in config.to_dict()  # a class of the folder itself
+    kind = loaded[0] if isinstance(loaded, tuple) else loaded
+    is_of_texts = kind.main_input_name == "input_ids" and not any(hasattr(config, part) for part in _SENSES)
+    if task.model == "AutoModel":
+        return is_of_texts and not config.is_encoder_decoder
+    return is_of_texts or task.processor != "AutoTokenizer"
 
 
 def _no_options(_: Path) -> dict[str, Any]:
@@ -148,6 +162,7 @@ def _find_entities(parts: Parts, signature: Signature) -> FileModel:
         model=parts.model,
         tokenizer=parts.processor,
         aggregation_strategy=parts.options["aggregation"],
+        device=parts.model.device,
     )
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -312,6 +327,13 @@ TASKS = {
         _generated,
         _generate,
     ),
-    _TEXT_TO_TEXT: Task((), "AutoModelForSeq2SeqLM", "AutoTokenizer", generation_options, _generated, _generate),
+    _TEXT_TO_TEXT: Task(
+        ("ForConditionalGeneration",),
+        "AutoModelForSeq2SeqLM",
+        "AutoTokenizer",
+        generation_options,
+        _generated,
+        _generate,
+    ),
     "feature-extraction": Task(("Model",), "AutoModel", "AutoTokenizer", _pooling_options, _embedded, _embed),
 }
