@@ -29,7 +29,7 @@ def curl_line(model: dict[str, Any], url: str, socket: str | None, version: str 
     is_small = sum(prod(tensor["shape"]) for tensor in inputs) <= _MAX_JSON_ELEMENTS
     curl, request = _curl(model, url, socket, version)
     if is_small and not any(spec.datatype in _NOT_IN_JSON for spec in signature.inputs):
-        return _with_json(curl, json.dumps({**request, **_small(model, inputs)}))
+        return _with_json(curl, json.dumps({**request, **_small(model, inputs)}, ensure_ascii=False))
     return _binary(curl, request, inputs)
 
 
@@ -79,10 +79,16 @@ def infer_line(model: dict[str, Any], version: str | None = None) -> str:
     words = ["samovar", "infer", model["name"], *([] if version is None else ["--version", version])]
     inputs = _examples(model)
     if _columns(model, inputs):
-        return " ".join([*words, "--records", shlex.quote(json.dumps(_small(model, inputs)["records"]))])
+        return " ".join(
+            [*words, "--records", shlex.quote(json.dumps(_small(model, inputs)["records"], ensure_ascii=False))]
+        )
     for tensor in inputs:
         is_small = prod(tensor["shape"]) <= _MAX_JSON_ELEMENTS
-        value = json.dumps(_nested(tensor, _value(tensor))) if is_small else f"@{tensor['name']}.npy"
+        value = (
+            json.dumps(_nested(tensor, _value(model, tensor)), ensure_ascii=False)
+            if is_small
+            else f"@{tensor['name']}.npy"
+        )
         if _is_image(model, tensor):
             value = f"@{_PHOTO}"
         words += ["--input", shlex.quote(f"{tensor['name']}={value}")]
@@ -92,7 +98,7 @@ def infer_line(model: dict[str, Any], version: str | None = None) -> str:
 def python_lines(model: dict[str, Any], place: str) -> list[str]:
     """A program that calls the model in its own process; `place` is what `samovar.load` takes."""
     inputs = _examples(model)
-    values = [_photos(tensor) if _is_image(model, tensor) else _array(tensor) for tensor in inputs]
+    values = [_photos(tensor) if _is_image(model, tensor) else _array(model, tensor) for tensor in inputs]
     if all(tensor["name"].isidentifier() and not iskeyword(tensor["name"]) for tensor in inputs):
         values = [f"{tensor['name']}={value}" for tensor, value in zip(inputs, values, strict=True)]
     imports = ["ml_dtypes"] if any("ml_dtypes" in value for value in values) else []
@@ -181,13 +187,14 @@ def _nested(tensor: dict[str, Any], value: Any) -> Any:
     return value
 
 
-def _array(tensor: dict[str, Any]) -> str:
+def _array(model: dict[str, Any], tensor: dict[str, Any]) -> str:
     """An expression."""
-    datatype = Datatype[tensor["datatype"]]
+    datatype, shape, value = Datatype[tensor["datatype"]], tuple(tensor["shape"]), _value(model, tensor)
     if datatype is Datatype.BYTES:
-        return f'np.full({tuple(tensor["shape"])}, b"text", object)'
-    module = "ml_dtypes" if datatype is Datatype.BF16 else "np"
-    return f"np.zeros({tuple(tensor['shape'])}, {module}.{datatype.numpy_name})"
+        text = json.dumps(value, ensure_ascii=False)
+        return f"np.full({shape}, {f'b{text}' if value.isascii() else f'{text}.encode()'}, object)"
+    kind = f"{'ml_dtypes' if datatype is Datatype.BF16 else 'np'}.{datatype.numpy_name}"
+    return f"np.full({shape}, {value}, {kind})" if tensor["name"] in _known(model) else f"np.zeros({shape}, {kind})"
 
 
 def _binary(curl: list[str], request: dict[str, Any], inputs: list[dict[str, Any]]) -> str:
@@ -207,10 +214,18 @@ def _example(spec: TensorSpec, *, batch_axis: bool) -> dict[str, Any]:
 
 
 def _values(model: dict[str, Any], tensor: dict[str, Any]) -> list[Any]:
-    return [_PIXEL if _is_image(model, tensor) else _value(tensor)] * prod(tensor["shape"])
+    return [_PIXEL if _is_image(model, tensor) else _value(model, tensor)] * prod(tensor["shape"])
 
 
-def _value(tensor: dict[str, Any]) -> Any:
+def _known(model: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = model["source"].get("examples", {})
+    return found
+
+
+def _value(model: dict[str, Any], tensor: dict[str, Any]) -> Any:
+    """What the file is known to take, or a value that most models do."""
+    if tensor["name"] in _known(model):
+        return _known(model)[tensor["name"]]
     if tensor["datatype"].startswith(("FP", "BF")):
         return 0.5
     return {"BOOL": False, "BYTES": "text"}.get(tensor["datatype"], 0)

@@ -126,3 +126,17 @@ def test_a_table_is_asked_by_column_name(inputs: dict[str, tuple[str, list[int]]
     words = shlex.split(infer_line(model))
     assert words[:4] == ["samovar", "infer", "m", "--records"]
     assert json.loads(words[4]) == body["records"]
+
+
+def test_what_a_file_knows_to_be_taken_is_sent() -> None:
+    model = described({"city": ("BYTES", []), "code": ("INT64", []), "age": ("FP32", [])})
+    model["source"]["examples"] = {"city": "łódź", "code": 5}
+    assert [word for word in shlex.split(infer_line(model)) if "=" in word] == [
+        'city=["łódź"]',
+        "code=[5]",
+        "age=[0.5]",
+    ]
+    assert python_lines(model, "m.txt")[-1] == (
+        'print(model.predict(city=np.full((1,), "łódź".encode(), object), '
+        "code=np.full((1,), 5, np.int64), age=np.zeros((1,), np.float32)))"
+    )
