@@ -26,7 +26,7 @@ from samovar.runtimes.tables import (
 from samovar.runtimes.tensors import FileTensor
 from samovar.types import Datatype
 
-__all__ = ["Columns", "answers_of", "columns_of", "inputs_of", "labels_in", "outputs_of", "rows_of"]
+__all__ = ["Columns", "answers_of", "columns_of", "inputs_of", "labels_in", "outputs_of", "parts_of", "rows_of"]
 
 TEXT, TRANSFORMED = "text", "transformed"
 _BATCH = "batch"
@@ -67,6 +67,11 @@ class Columns:
     def shown(self) -> list[str]:
         """A name for each column: those of scikit-learn where there are none."""
         return self.names or [f"x{place}" for place in range(self.width or 0)]
+
+    def texts_seen(self) -> dict[str, str]:
+        """A text of the training for each column that has some: a made-up one may be refused."""
+        names = self.shown()
+        return {names[place]: self.examples[place] for place in sorted(self.texts) if place < len(names)}
 
     def datatype(self, place: int) -> Datatype:
         """That of a column."""
@@ -124,6 +129,15 @@ def _inner(part: Any) -> Iterator[Any]:
             yield estimator.estimator if name == _SEVERAL[1] else estimator
     for _, estimator in getattr(part, _PAIRS, ()):
         yield estimator
+
+
+def parts_of(estimator: Any) -> Iterator[Any]:
+    """The estimator, and those that it is made of."""
+    yield estimator
+    steps = [step for _, step in getattr(estimator, "steps", ())]
+    columns = [transformer for _, transformer, _ in getattr(estimator, "transformers_", ())]
+    for part in (*steps, *columns, *_inner(estimator)):
+        yield from parts_of(part)
 
 
 def _see_values(part: Any, places: list[int], columns: Columns) -> bool:
@@ -295,8 +309,14 @@ def labels_in(estimator: Any) -> dict[str, list[Any]]:
     return {PROBABILITIES: classes[0]} if classes else {}
 
 
-def outputs_of(file: str, estimator: Any, columns: Columns, inputs: Sequence[FileTensor]) -> list[FileTensor]:
-    """The outputs as they are for one row of these inputs. Raises TargetError for what is not fitted."""
+def outputs_of(
+    file: str, estimator: Any, columns: Columns, inputs: Sequence[FileTensor], *, is_strict: bool
+) -> list[FileTensor]:
+    """The outputs as they are for one row of these inputs.
+
+    Raises TargetError for what is not fitted, and, if it `is_strict`, the AttributeError of an estimator of another
+    version.
+    """
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
@@ -314,7 +334,9 @@ def outputs_of(file: str, estimator: Any, columns: Columns, inputs: Sequence[Fil
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = answers_of(estimator, rows_of(columns)(_example(columns, inputs)))
-    except Exception:  # noqa: BLE001 - the row is made up, and need not be one that it takes
+    except Exception as error:
+        if is_strict and isinstance(error, AttributeError):
+            raise
         return _guessed(estimator, classes)
     return [
         FileTensor(name, _datatype(name, array, classes), (_BATCH, *array.shape[1:])) for name, array in found.items()

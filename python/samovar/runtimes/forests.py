@@ -73,6 +73,8 @@ class Forest:
         outputs = _outputs(self.task, self.labels, self.width, self.datatype)
         signature = signature_of(question.path.name, inputs, outputs, question.declared)
         labels = {} if self.labels is None else {"labels": {PROBABILITIES: list(self.labels)}}
+        if self.categories:  # of which a made-up one may be refused
+            source["examples"] = {name: values[0] for name, values in self.categories.items() if values}
         options = question.declared.options
         return describe(question, runtime, signature, options, imports, columns=list(self.columns), **labels, **source)
 

@@ -3,14 +3,24 @@
 A fitted estimator knows its features and classes: https://scikit-learn.org/stable/developers/develop.html
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from samovar.errors import InvalidInputError, TargetError, UnsafeFormatError, text_of
 from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import ZIP, foreign, peek, starts_as_pickle, zip_names
-from samovar.runtimes.estimators import Columns, answers_of, columns_of, inputs_of, labels_in, outputs_of, rows_of
+from samovar.runtimes.estimators import (
+    Columns,
+    answers_of,
+    columns_of,
+    inputs_of,
+    labels_in,
+    outputs_of,
+    parts_of,
+    rows_of,
+)
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.tensors import signature_of
 from samovar.types import Datatype, Signature
@@ -89,25 +99,38 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     runtime_options(question, {})
     if not _is_archive(path):
         check_pickle(question)
-    estimator = estimator_of(path, question.name or path.stem, is_trusted=bool(question.declared.trust))
+    estimator, older = _loaded(path, question.name or path.stem, is_trusted=bool(question.declared.trust))
+    try:
+        return [_description(question, estimator, older)]
+    except AttributeError as error:  # what its classes have got since
+        if older is None:
+            raise
+        raise TargetError(
+            f"{path.name} is {older}, with which it does not work: {text_of(error)}",
+            "install the version that saved it, or fit it again",
+        ) from None
+
+
+def _description(question: Question, estimator: Any, older: str | None) -> dict[str, Any]:
+    path = question.path
     columns = _columns(path, estimator)
     inputs = inputs_of(columns, question.declared.inputs)
-    outputs = outputs_of(path.name, estimator, columns, inputs)
+    outputs = outputs_of(path.name, estimator, columns, inputs, is_strict=older is not None)
     signature = signature_of(path.name, inputs, outputs, question.declared)
-    labels = labels_in(estimator)
-    return [
-        describe(
-            question,
-            "sklearn",
-            signature,
-            question.declared.options,
-            IMPORTS,
-            read_from=f"the fitted {type(estimator).__name__}",
-            columns=columns.names,
-            **({"labels": labels} if labels else {}),
-            **({"trusted": True} if question.declared.trust else {}),
-        )
-    ]
+    labels, examples = labels_in(estimator), columns.texts_seen()
+    return describe(
+        question,
+        "sklearn",
+        signature,
+        question.declared.options,
+        IMPORTS,
+        read_from=f"the fitted {type(estimator).__name__}",
+        columns=columns.names,
+        **({"labels": labels} if labels else {}),
+        **({"examples": examples} if examples else {}),
+        **({"note": f"it is {older}: answers may differ"} if older else {}),
+        **({"trusted": True} if question.declared.trust else {}),
+    )
 
 
 def load(spec: dict[str, Any]) -> FileModel:
@@ -124,9 +147,9 @@ def _run(estimator: Any, signature: Signature, columns: Columns, threads: int) -
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)  # of this process, for good
-    for part in (estimator, *[step for _, step in getattr(estimator, "steps", [])]):
-        if "n_jobs" in getattr(part, "get_params", dict)():
-            part.set_params(n_jobs=threads)
+    for part in parts_of(estimator):
+        if hasattr(part, "n_jobs"):
+            part.n_jobs = threads
     rows = rows_of(columns)
     datatypes = {tensor.name: tensor.datatype for tensor in signature.outputs}
 
@@ -182,6 +205,11 @@ def check_pickle(question: Question) -> None:
 
 def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
     """The fitted object of a file. Raises TargetError or UnsafeFormatError."""
+    return _loaded(path, name, is_trusted=is_trusted)[0]
+
+
+def _loaded(path: Path, name: str, *, is_trusted: bool) -> tuple[Any, str | None]:
+    """The fitted object of a file, and of which version it is where that is not the installed one."""
     imported("sklearn", ABOUT)
     is_skops = _is_archive(path)
     if not is_skops and not is_trusted:  # it was skops, perhaps, when it was inspected
@@ -189,7 +217,9 @@ def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
             f"unsafe_format: {path.name} is a Python pickle, and its model is not trusted", "save it with skops.io.dump"
         )
     try:
-        found = _from_skops(path, name, is_trusted=is_trusted) if is_skops else _from_pickle(path)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = _from_skops(path, name, is_trusted=is_trusted) if is_skops else _from_pickle(path)
     except TargetError:
         raise
     except (AttributeError, ImportError) as error:
@@ -199,10 +229,12 @@ def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
             "module, and the model is to be saved again",
         ) from error
     except Exception as error:
-        reason = (
-            text_of(error) if is_skops else f"its pickle is cut or damaged ({type(error).__name__}: {text_of(error)})"
-        )
-        raise TargetError(f"{path.name} cannot be loaded: {reason}", "save or fetch the file again") from error
+        reason = f"{type(error).__name__} {text_of(error)}".partition("\n")[0].strip()
+        raise TargetError(
+            f"{path.name} cannot be loaded: it is cut or damaged, or scikit-learn {_installed()} does not read its "
+            f"version: {reason}",
+            "fetch the file again, or save it by the scikit-learn that is installed",
+        ) from error
     kind = type(found)
     if kind.__module__.partition(".")[0] in _BOOSTERS and kind.__name__ == "Booster":
         raise TargetError(
@@ -214,7 +246,24 @@ def estimator_of(path: Path, name: str, *, is_trusted: bool) -> Any:
             f"{path.name} holds {kind.__name__}, which has neither predict nor transform",
             "save the fitted estimator, or write a Python class that loads the file",
         )
-    return found
+    return found, _older(told)
+
+
+def _installed() -> str:
+    return str(imported("sklearn", ABOUT).__version__)
+
+
+def _older(told: Sequence[warnings.WarningMessage]) -> str | None:
+    """Each part of an estimator warns of its version; what else was told of goes its way."""
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    versions = []
+    for warning in told:
+        if isinstance(warning.message, InconsistentVersionWarning):
+            versions.append(warning.message.original_sklearn_version)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return f"of scikit-learn {versions[0]}, and {_installed()} is installed" if versions else None
 
 
 def _from_skops(path: Path, name: str, *, is_trusted: bool) -> Any:

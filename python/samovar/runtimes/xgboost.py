@@ -64,7 +64,10 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     booster = _booster(question.path, threads=1)
     read_from = f"the model, whose objective is {_objective(booster)}"
     forest = _forest(booster)
-    return [forest.description(question, "xgboost", IMPORTS, read_from=read_from, runtime_options=options)]
+    source: dict[str, Any] = {"read_from": read_from, "runtime_options": options}
+    if "c" in (booster.feature_types or ()) and not forest.categories:
+        source["note"] = "the file does not have its categories, as those of XGBoost 3.1 do: send their places"
+    return [forest.description(question, "xgboost", IMPORTS, **source)]
 
 
 def load(spec: dict[str, Any]) -> FileModel:

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
@@ -166,6 +167,7 @@ def test_columns_that_are_used_are_inputs_and_empty_texts_are_missing(tmp_path: 
     path = saved(model, tmp_path / "holed.skops")
     assert [tensor["name"] for tensor in describe(Question(path))[0]["inputs"]] == ["city", "age"]
     same(answers(path, inputs), told(model, holed), 1e-9)
+    assert set(describe(Question(path))[0]["source"]["examples"]) == {"city"}
 
 
 def test_columns_are_found_in_what_holds_the_estimator(tmp_path: Path) -> None:
@@ -280,6 +282,25 @@ def test_pickles_that_joblib_compressed(tmp_path: Path) -> None:
     for name in ("linear.pkl.gz", "linear.joblib.xz", "linear.joblib"):
         joblib.dump(model, tmp_path / name, compress=0 if name.count(".") > 1 else ("zlib", 3))
         same(answers(tmp_path / name, {"x": X}, TRUSTED), {"prediction": model.predict(X)}, 1e-9)
+
+
+def of_another_version(model: Any, path: Path) -> str:
+    """A pickle as another scikit-learn wrote it; its version."""
+    version = "0." + "1" * (len(sklearn.__version__) - 2)
+    path.write_bytes(pickle.dumps(model).replace(sklearn.__version__.encode(), version.encode()))
+    return version
+
+
+def test_another_version_of_scikit_learn_is_told(tmp_path: Path) -> None:
+    model = LogisticRegression().fit(X, Y)
+    version = of_another_version(model, tmp_path / "older.pkl")
+    note = f"it is of scikit-learn {version}, and {sklearn.__version__} is installed: answers may differ"
+    assert describe(Question(tmp_path / "older.pkl", declared=TRUSTED))[0]["source"]["note"] == note
+    same(answers(tmp_path / "older.pkl", {"x": X}, TRUSTED), told(model, X), 1e-9)
+    del model.coef_
+    of_another_version(model, tmp_path / "older.pkl")
+    with pytest.raises(TargetError, match=rf"{version}.*does not work: .*coef_.*; install the version that saved it"):
+        answers(tmp_path / "older.pkl", {"x": X}, TRUSTED)
 
 
 def test_a_pickle_whose_classes_are_nowhere(tmp_path: Path) -> None:

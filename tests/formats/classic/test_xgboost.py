@@ -11,6 +11,7 @@ import xgboost
 from formats.compared import Arrays, answers, check_answers, check_damage, same
 from samovar.config.declared import Declared
 from samovar.errors import ConfigError, TargetError
+from samovar.runtimes import Question, describe
 from serving import Serve
 
 FORMAT = "xgboost"
@@ -88,9 +89,19 @@ def test_columns_of_categories_are_inputs_of_their_own(serve: Serve, tmp_path: P
         return classified(model, table[:count])
 
     served = check_answers(serve, tmp_path / "columns.ubj", inputs, expected)
+    assert describe(Question(tmp_path / "columns.ubj"))[0]["source"]["examples"] == {"city": "bonn", "code": 5}
     told = served.http.infer("columns", {**inputs, "city": np.array([b"lima"] * 8, object)})
     assert told.status == 400
     assert "'lima', which the model was not trained with" in told.json()["error"]
+
+
+def test_categories_that_the_file_does_not_have_are_told(tmp_path: Path) -> None:
+    rows = np.stack([X[:, 0], THREE], axis=1)
+    model = xgboost.XGBClassifier(**SMALL, enable_categorical=True, feature_types=["q", "c"]).fit(rows, Y)
+    model.save_model(tmp_path / "places.json")
+    source = describe(Question(tmp_path / "places.json"))[0]["source"]
+    assert "does not have its categories" in source["note"]
+    same(answers(tmp_path / "places.json", {"x": rows[:8].astype(np.float32)}), classified(model, rows[:8]), 1e-6)
 
 
 def test_a_training_that_stopped_early(tmp_path: Path) -> None:
