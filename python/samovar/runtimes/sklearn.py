@@ -18,8 +18,8 @@ from samovar.runtimes.estimators import (
     inputs_of,
     labels_in,
     outputs_of,
-    parts_of,
     rows_of,
+    set_threads,
 )
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.tensors import signature_of
@@ -144,22 +144,20 @@ def load(spec: dict[str, Any]) -> FileModel:
 
 
 def _run(estimator: Any, signature: Signature, columns: Columns, threads: int) -> Callable[[dict[str, Any]], Any]:
+    from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)  # of this process, for good
-    for part in parts_of(estimator):
-        if hasattr(part, "n_jobs"):
-            part.n_jobs = threads
+    set_threads(estimator, threads)
     rows = rows_of(columns)
     datatypes = {tensor.name: tensor.datatype for tensor in signature.outputs}
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
         try:
-            found = answers_of(estimator, rows(inputs))
-        except (
-            ValueError
-        ) as error:  # what scikit-learn raises for a category, or a missing value, that it does not take
-            reason = text_of(error).partition("\n")[0]
+            with parallel_config(backend="threading"):  # where somebody's own class asks joblib, which starts processes
+                found = answers_of(estimator, rows(inputs))
+        except ValueError as error:  # an unknown category, a missing value
+            reason = text_of(error).partition("\n")[0].rstrip(".")
             raise InvalidInputError(reason, "send what the model was fitted to take") from error
         return {name: _typed(array, datatypes[name]) for name, array in found.items() if name in datatypes}
 
