@@ -256,6 +256,10 @@ def _column(columns: Columns, place: int, array: Any) -> Any:
         missing = columns.missing.get(place, _NAN)
         if place in columns.texts and place not in columns.documents and missing != "":
             array[array == ""] = missing
+            if missing is None:  # which pandas takes for NaN among texts
+                import pandas as pd
+
+                return pd.Series(array, dtype=object)
     if place in columns.categories:
         import pandas as pd
 

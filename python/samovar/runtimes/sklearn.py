@@ -62,11 +62,19 @@ _KNOWN: dict[str, tuple[str, ...]] = {
         *("CompoundKernel", "ConstantKernel", "DotProduct", "ExpSineSquared", "Exponentiation", "Matern"),
         *("PairwiseKernel", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel"),
     ),
+    "sklearn.metrics._classification": (
+        *("accuracy_score", "balanced_accuracy_score", "f1_score", "log_loss", "matthews_corrcoef"),
+        *("precision_score", "recall_score"),
+    ),
     "sklearn.metrics._dist_metrics": (
         *("ChebyshevDistance64", "EuclideanDistance64", "HaversineDistance64", "ManhattanDistance64"),
         "MinkowskiDistance64",
     ),
-    "sklearn.metrics._scorer": ("_PassthroughScorer",),
+    "sklearn.metrics._ranking": ("average_precision_score", "roc_auc_score"),
+    "sklearn.metrics._regression": (
+        *("mean_absolute_error", "mean_squared_error", "median_absolute_error", "r2_score", "root_mean_squared_error"),
+    ),
+    "sklearn.metrics._scorer": ("_CurveScorer", "_PassthroughScorer", "_Scorer"),
     "sklearn.model_selection._split": (
         *("GroupKFold", "KFold", "LeaveOneOut", "RepeatedKFold", "RepeatedStratifiedKFold", "ShuffleSplit"),
         *("StratifiedKFold", "StratifiedShuffleSplit", "TimeSeriesSplit"),
@@ -77,6 +85,7 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "sklearn.neural_network._stochastic_optimizers": ("AdamOptimizer", "SGDOptimizer"),
     "sklearn.tree._tree": ("Tree",),
     "sklearn.utils._bunch": ("Bunch",),
+    "sklearn.utils._metadata_requests": ("MetadataRequest", "MethodMetadataRequest"),
     "sklearn.utils.validation": ("check_array",),
 }
 

@@ -169,6 +169,9 @@ def test_columns_that_are_used_are_inputs_and_empty_texts_are_missing(tmp_path: 
     assert [tensor["name"] for tensor in describe(Question(path))[0]["inputs"]] == ["city", "age"]
     same(answers(path, inputs), told(model, holed), 1e-9)
     assert set(describe(Question(path))[0]["source"]["examples"]) == {"city"}
+    strict = make_pipeline(ColumnTransformer([("texts", OneHotEncoder(), ["city"])]), LogisticRegression())
+    objects = holed.assign(city=holed["city"].astype(object).where(holed["city"].notna(), None))
+    same(answers(saved(strict.fit(objects, Y), path), {"city": inputs["city"]}), told(strict, objects), 1e-9)
 
 
 def test_columns_are_found_in_what_holds_the_estimator(tmp_path: Path) -> None:
@@ -240,8 +243,9 @@ def test_groups_and_transformed_rows(tmp_path: Path) -> None:
         MLPClassifier((3,), max_iter=5),
         GaussianProcessRegressor(),
         CalibratedClassifierCV(LinearSVC(), cv=2),
+        GridSearchCV(LogisticRegression(), {"C": [1, 2]}, cv=2, scoring="f1"),
     ],
-    ids=["neighbours", "network", "process", "calibrated"],
+    ids=["neighbours", "network", "process", "calibrated", "search"],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_estimators_of_scikit_learn_need_no_trust(tmp_path: Path, model: Any) -> None:
