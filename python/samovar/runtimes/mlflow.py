@@ -53,7 +53,9 @@ _SIGN = "log it with signature=mlflow.models.infer_signature(inputs, outputs)"
 
 def recognise(path: Path) -> Sure:
     """Folders with a file MLmodel that lists flavours."""
-    return Sure.CERTAIN if "flavors" in first_level(path / _FILE) else Sure.NO
+    if "flavors" in first_level(path / _FILE):
+        return Sure.CERTAIN
+    return Sure.NAME if (path / _FILE).is_file() else Sure.NO
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
@@ -71,6 +73,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
                 question = replace(question, declared=question.declared.over(Declared(inputs=declared.inputs)))
                 models = inspect_part(question, "mlflow", part, declared, f"{_FILE}, flavour {name}")
             return models
+    _check_complete(folder, flavors)
     return [_described_code(question, flavors, said)]
 
 
@@ -114,6 +117,18 @@ def _knows_columns(model: dict[str, Any], said: tuple[DeclaredTensor, ...] | Non
     columns = set(model["source"]["columns"])
     is_table = model["inputs"][0]["name"] in columns or any(tensor.datatype in _NO_NUMBERS for tensor in said)
     return is_table and {tensor.name for tensor in said} <= columns
+
+
+def _check_complete(folder: Path, flavors: dict[str, Any]) -> None:
+    """Raise TargetError where a file is named that is not there."""
+    for name, flavor in flavors.items():
+        for key in _PLACES:
+            place = flavor.get(key)
+            if isinstance(place, str) and not (folder / place).exists():
+                raise TargetError(
+                    f"{_FILE} of {folder.name} names {place} as the model of its flavour {name}, which is not there",
+                    "fetch the whole folder again",
+                )
 
 
 def _described_code(question: Question, flavors: dict[str, Any], said: "_Said") -> dict[str, Any]:

@@ -222,7 +222,11 @@ def test_damaged_packages_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> Non
     (cut / "model.skops").write_bytes(content[: len(content) // 2])
     outside = written(tmp_path / "outside", {"sklearn": {"pickled_model": "../good.skops"}})
     itself = written(tmp_path / "itself", {"sklearn": {"pickled_model": "."}})
+    absent = written(tmp_path / "absent", {"sklearn": {"pickled_model": "model.pkl"}, "python_function": {}})
+    void = written(tmp_path / "void", {})
+    (void / "MLmodel").write_text("")
     empty = written(tmp_path / "empty", {"prophet": {"data": "model.pr"}})
+    (empty / "model.pr").touch()
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "MLmodel").write_text("flavors: [1, 2\nx: 'y\n")
@@ -231,13 +235,17 @@ def test_damaged_packages_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> Non
     harm = f"flavors: {{}}\nx: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'run'}]\n"
     (tagged / "MLmodel").write_text(harm)
     served = serve(
-        *map(str, (cut, outside, itself, empty, broken, tagged)), str(tmp_path / "good.skops"), timeout_s=120.0
+        *map(str, (cut, outside, itself, absent, void, empty, broken, tagged)),
+        str(tmp_path / "good.skops"),
+        timeout_s=120.0,
     )
     assert served.http.get("/v2/models/good/ready").status == 200
-    told = {Path(line["target"]).name: json.dumps(line) for line in served.errors(6)}
+    told = {Path(line["target"]).name: json.dumps(line) for line in served.errors(8)}
     assert "model.skops" in told["cut"]
     assert "sklearn" in told["outside"]
     assert "none with a file" in told["itself"]
+    assert "names model.pkl as the model of its flavour sklearn, which is not there" in told["absent"]
+    assert "has no flavors" in told["void"]
     assert "prophet" in told["empty"]
     assert "cannot be read" in told["broken"]
     assert "cannot be read" in told["tagged"]
