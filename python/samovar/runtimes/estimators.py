@@ -79,7 +79,10 @@ class Columns:
 
 
 def columns_of(file: str, estimator: Any) -> Columns:
-    """What an estimator takes. Raises TargetError for one that takes no arrays."""
+    """What an estimator takes. Raises TargetError for one that takes no arrays, or the names of files."""
+    for part in _parts(estimator):
+        if hasattr(part, "build_analyzer") and part.input != "content":
+            raise TargetError(f"{file} reads files that requests name", 'fit it with input="content"')
     width = getattr(estimator, "n_features_in_", None)
     names = getattr(estimator, "feature_names_in_", ())
     if hasattr(estimator, "get_cat_feature_indices"):  # catboost, which numbers columns without a name
@@ -104,15 +107,14 @@ def _look(file: str, part: Any, places: list[int], columns: Columns) -> bool:
             "write a Python class that makes them of arrays, and calls the estimator",
         )
     if hasattr(part, "_transformer_to_input_indices"):  # a ColumnTransformer
+        chosen = part._transformer_to_input_indices  # noqa: SLF001 - places of slices, masks and names alike
         for name, transformer, _ in part.transformers_:
-            _look(file, transformer, [places[place] for place in part._transformer_to_input_indices[name]], columns)  # noqa: SLF001 - those of slices, masks and names alike
+            _look(file, transformer, [places[place] for place in chosen[name]], columns)
         return True
     if hasattr(part, "steps"):
         return any(_look(file, step, places, columns) for _, step in part.steps)
     columns.used.update(places)
     if hasattr(part, "build_analyzer"):
-        if part.input != "content":
-            raise TargetError(f"{file} reads files that requests name", 'fit it with input="content"')
         columns.documents.update(places)
         return True
     inner = [_look(file, estimator, places, columns) for estimator in _inner(part)]
@@ -131,20 +133,30 @@ def _inner(part: Any) -> Iterator[Any]:
         yield estimator
 
 
+def _parts(estimator: Any) -> Iterator[Any]:
+    """The estimator, and all that it is made of."""
+    yield estimator
+    for part in _made_of(estimator):
+        yield from _parts(part)
+
+
+def _made_of(estimator: Any) -> list[Any]:
+    steps = [step for _, step in getattr(estimator, "steps", ())]
+    columns = [transformer for _, transformer, _ in getattr(estimator, "transformers_", ())]
+    final = getattr(estimator, "final_estimator_", None)
+    return [*steps, *columns, *_inner(estimator), *([] if final is None else [final])]
+
+
 def set_threads(estimator: Any, threads: int) -> None:
     """Forests, and what is made of no other estimators, may use these threads.
 
     What is made of others runs them in turn: two threads take four times as long for a row of three columns, and the
     processes that joblib starts by itself fifteen times.
     """
-    steps = [step for _, step in getattr(estimator, "steps", ())]
-    columns = [transformer for _, transformer, _ in getattr(estimator, "transformers_", ())]
-    parts = (*steps, *columns, *_inner(estimator))
-    if hasattr(estimator, "n_jobs"):
-        is_parallel = not parts or type(estimator).__module__ == "sklearn.ensemble._forest"
-        estimator.n_jobs = threads if is_parallel else 1
-    for part in parts:
-        set_threads(part, threads)
+    for part in _parts(estimator):
+        if hasattr(part, "n_jobs"):
+            is_parallel = not _made_of(part) or type(part).__module__ == "sklearn.ensemble._forest"
+            part.n_jobs = threads if is_parallel else 1
 
 
 def _see_values(part: Any, places: list[int], columns: Columns) -> bool:

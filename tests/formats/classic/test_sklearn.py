@@ -260,8 +260,9 @@ def test_estimators_of_scikit_learn_need_no_trust(tmp_path: Path, model: Any) ->
         (LogisticRegression(), "holds a LogisticRegression that is not fitted"),
         (make_pipeline(DictVectorizer(), LinearRegression()).fit([{"a": 1}, {"a": 2}], [1, 2]), "takes dictionaries"),
         (TfidfVectorizer(input="filename", vocabulary=["a"]), "reads files that requests name"),
+        (make_pipeline(FILLED, HashingVectorizer(input="filename")), "reads files that requests name"),
     ],
-    ids=["unfitted", "dictionaries", "files"],
+    ids=["unfitted", "dictionaries", "files", "later files"],
 )
 def test_estimators_that_cannot_be_served(tmp_path: Path, model: Any, fault: str) -> None:
     with pytest.raises(TargetError, match=fault):
