@@ -1,4 +1,4 @@
-"""Runtime of learners that fastai has exported, tabular ones and those of images, where they are trusted.
+"""Runtime of learners that fastai has exported, of tables, images and texts, where they are trusted.
 
 https://docs.fast.ai/learner.html#learner.export
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from samovar.errors import TargetError, UnsafeFormatError, text_of
 from samovar.runtimes import About, Question, Sure
-from samovar.runtimes.contents import foreign, zip_entry, zip_names
+from samovar.runtimes.contents import ZIP, foreign, peek, zip_entry, zip_names
 from samovar.runtimes.files import FileModel, check_options, check_trust, describe, imported, runtime_options
 from samovar.runtimes.tables import (
     LABEL,
@@ -33,24 +33,30 @@ ABOUT = About(
     "fastai learners",
     extra="fastai",
     recognised_by="zip archive whose data.pkl has fastai",
-    signature_from="columns and vocab of the learner; images as pixels",
+    signature_from="columns and vocab of the learner; images as pixels, texts as they are",
     safety="a pickle: --trust",
 )
 
-_IMAGES, _PREDICTION = "image", "prediction"
+_IMAGES, _TEXTS, _PREDICTION = "image", "text", "prediction"
+_OF_TEXTS, _OF_MASKS = "TensorText", "PILMask"  # what fastai makes of inputs and targets
 _MISSING = "_na"  # of the columns that FillMissing makes itself
 _BATCH = "batch"
+_CUT_BYTES = 4096
 
 
 def recognise(path: Path) -> Sure:
-    """Archives of torch.save that begin with a class of fastai."""
-    return Sure.CERTAIN if "data.pkl" in zip_names(path) and b"fastai." in zip_entry(path, "data.pkl") else Sure.NO
+    """Archives of torch.save that begin with a class of fastai, and what is left of one that is cut off."""
+    if "data.pkl" in zip_names(path) and b"fastai." in zip_entry(path, "data.pkl"):
+        return Sure.CERTAIN
+    start = peek(path, _CUT_BYTES)
+    return Sure.LIKELY if start.startswith(ZIP) and not zip_names(path) and b"fastai." in start else Sure.NO
 
 
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe a learner. Raises TargetError, ConfigError, or UnsafeFormatError unless it is trusted."""
     path = question.path
     options = runtime_options(question, DEVICE)
+    _check_archive(path)
     check_trust(question, "a pickled learner of fastai", "export its model to ONNX or by torch.export")
     learner = _learner(path)
     columns = _columns(learner)
@@ -89,15 +95,16 @@ def load(spec: dict[str, Any]) -> FileModel:
 def _run(learner: Any, columns: list[str], labels: list[Any] | None) -> Callable[[dict[str, Any]], Any]:
     import numpy as np
 
-    table = _framed(columns) if columns else _pictures
+    table = _framed(columns) if columns else _items
     is_exclusive = _is_exclusive(learner)
+    output = PROBABILITIES if _kinds(learner)[1] == _OF_MASKS else _PREDICTION
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
         with learner.no_bar(), learner.no_logging(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = learner.get_preds(dl=learner.dls.test_dl(table(inputs), num_workers=0))[0].numpy()
         if labels is None:
-            return {_PREDICTION: found}
+            return {output: found}
         outputs = {PROBABILITIES: found}
         if is_exclusive:
             outputs[LABEL] = label_array(labels, np.argmax(found, -1))
@@ -116,18 +123,16 @@ def _framed(columns: list[str]) -> Callable[[dict[str, Any]], Any]:
     return framed
 
 
-def _pictures(inputs: dict[str, Any]) -> list[Any]:
-    return list(inputs[_IMAGES])
+def _items(inputs: dict[str, Any]) -> list[Any]:
+    """The pictures or texts of the one input."""
+    ((name, array),) = inputs.items()
+    return list(texts(name, array)) if array.dtype == object else list(array)
 
 
 def _learner(path: Path) -> Any:
     """The learner of a file, for the processor. Raises TargetError."""
     os.environ.setdefault("MPLBACKEND", "Agg")  # fastai imports matplotlib, which looks for a screen
-    if "data.pkl" not in zip_names(path):
-        fault = foreign(path)
-        if fault is None or "zip" in fault.message:
-            raise TargetError(f"{path.name} is no learner of fastai, or cut off", "export it again: learn.export()")
-        raise TargetError(f"{fault.message}, no learner of fastai", fault.next_step)
+    _check_archive(path)
     learning = imported("fastai.learner", ABOUT)
     try:
         with warnings.catch_warnings():
@@ -141,6 +146,22 @@ def _learner(path: Path) -> Any:
     if not isinstance(found, learning.Learner):
         raise TargetError(f"{path.name} holds {type(found).__name__}, no learner of fastai", "write learn.export()")
     return found
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what is no whole archive, before anybody is asked to trust it. Raises TargetError."""
+    if "data.pkl" not in zip_names(path):
+        fault = foreign(path)
+        if fault is None or "zip" in fault.message:
+            raise TargetError(f"{path.name} is no learner of fastai, or cut off", "export it again: learn.export()")
+        raise TargetError(f"{fault.message}, no learner of fastai", fault.next_step)
+
+
+def _kinds(learner: Any) -> tuple[str, str]:
+    """What its last transforms make of an input and of a target; nothing for tables, which have none."""
+    lists = getattr(learner.dls.train_ds, "tls", ())
+    names = [str(getattr(one.types[-1], "__name__", "")) for one in lists]
+    return (names[0], names[-1]) if names else ("", "")
 
 
 def _columns(learner: Any) -> dict[str, Datatype]:
@@ -161,16 +182,20 @@ def _columns(learner: Any) -> dict[str, Datatype]:
 def _inputs(path: Path, learner: Any, columns: dict[str, Datatype]) -> list[FileTensor]:
     if columns:
         return column_inputs(list(columns), list(columns.values()))
+    if _kinds(learner)[0] == _OF_TEXTS and _labels(learner) is not None:
+        return [FileTensor(_TEXTS, Datatype.BYTES, (_BATCH,))]
     steps = [type(step).__name__ for step in getattr(learner.dls.after_batch, "fs", ())]
     if "IntToFloatTensor" not in steps:
         raise TargetError(
-            f"{path.name} is a learner of neither tables nor images",
+            f"{path.name} is a learner of neither tables nor images, and no classifier of texts",
             "write a Python class that loads it, or export its model to ONNX",
         )
     return [FileTensor(_IMAGES, Datatype.UINT8, (_BATCH, -1, -1, 3))]
 
 
 def _outputs(learner: Any, labels: list[Any] | None) -> list[FileTensor]:
+    if _kinds(learner)[1] == _OF_MASKS:
+        return [FileTensor(PROBABILITIES, Datatype.FP32, (_BATCH, -1, -1, -1))]  # of each class, for each point
     if labels is None:
         return [FileTensor(_PREDICTION, Datatype.FP32, (_BATCH, -1))]
     label, probabilities = classifier_outputs(labels, Datatype.FP32)
@@ -178,8 +203,10 @@ def _outputs(learner: Any, labels: list[Any] | None) -> list[FileTensor]:
 
 
 def _labels(learner: Any) -> list[Any] | None:
-    """The vocab of its one target; a learner of images has none besides, one of several has a list of them."""
+    """The vocab of its one target; a learner of texts has one of words before it, one of several targets more."""
     vocab = getattr(learner.dls, "vocab", None)
+    if _kinds(learner)[0] == _OF_TEXTS and vocab is not None and not isinstance(vocab[0], str):
+        vocab = vocab[-1]
     if vocab is None or len(vocab) == 0 or isinstance(vocab[0], list | tuple) or hasattr(vocab[0], "items"):
         return None
     return labels_of(vocab)

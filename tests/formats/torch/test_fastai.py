@@ -12,7 +12,7 @@ from formats.compared import Arrays, check_answers, check_damage, refusal
 from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
-from samovar.runtimes.fastai import inspect
+from samovar.runtimes.fastai import inspect, load
 from serving import Serve
 
 FORMAT = "fastai"
@@ -50,6 +50,7 @@ def tabular(path: Path, *, labels: bool) -> Any:
         cont_names=["age", "fare"],
         y_names="y",
         y_block=CategoryBlock() if labels else RegressionBlock(),
+        valid_idx=list(range(ROWS // 2, ROWS)),  # not by chance: what is missing must be missing in the training
         bs=8,
     )
     learner = tabular_learner(loaders, layers=[8])
@@ -136,6 +137,51 @@ def test_a_learner_of_images_takes_pixels(serve: Serve, tmp_path: Path) -> None:
     assert trusted(path)["source"]["labels"] == {"probabilities": ["cat", "dog"]}
 
 
+def found(path: Path, inputs: Arrays) -> np.ndarray:
+    """The last output of the file in this process."""
+    described = trusted(path)
+    model = load({**described, "options": {"threads": 1, "concurrency": 1}})
+    return np.asarray(model.predict(list(inputs.values()))[-1])
+
+
+def test_a_classifier_of_texts_takes_texts(tmp_path: Path) -> None:
+    from fastai.text.all import AWD_LSTM, TextDataLoaders, text_classifier_learner
+
+    frame = pd.DataFrame({"text": ["good tea here", "bad tea there"] * 10, "label": ["pos", "neg"] * 10})
+    loaders = TextDataLoaders.from_df(frame, path=tmp_path, text_col="text", label_col="label", bs=4)
+    path = tmp_path / "mood.pkl"
+    text_classifier_learner(loaders, AWD_LSTM, pretrained=False).export(path)
+    plain = ["bad tea", "good tea here and there and here", "tea", "here", "a good tea"]
+    wanted = np.concatenate([own(path, [text]) for text in plain])
+    inputs = {"text": np.array([text.encode() for text in plain], object)}
+    np.testing.assert_allclose(found(path, inputs), wanted, atol=1e-5)
+    described = trusted(path)
+    assert [one["name"] for one in described["outputs"]] == ["label", "probabilities"]
+    assert described["source"]["labels"] == {"probabilities": ["neg", "pos"]}
+
+
+def mask_of(path: Path) -> Path:
+    return path.with_suffix(".mask.png")
+
+
+def test_a_segmentation_has_probabilities_for_each_point(tmp_path: Path) -> None:
+    from fastai.vision.all import CrossEntropyLossFlat, Learner, SegmentationDataLoaders
+    from PIL import Image
+
+    files = [tmp_path / f"{number}.jpg" for number in range(4)]
+    for file in files:
+        Image.fromarray(CHANCE.integers(0, 255, (16, 16, 3), np.uint8)).save(file)
+        Image.fromarray(CHANCE.integers(0, 2, (16, 16), np.uint8)).save(mask_of(file))
+    loaders = SegmentationDataLoaders.from_label_func(
+        tmp_path, files, mask_of, codes=["ground", "tea"], bs=2, valid_pct=0.5, num_workers=0
+    )
+    path = tmp_path / "fields.pkl"
+    Learner(loaders, torch.nn.Conv2d(3, 2, 1), loss_func=CrossEntropyLossFlat(axis=1)).export(path)
+    images = CHANCE.integers(0, 255, (3, 16, 16, 3), np.uint8)
+    np.testing.assert_allclose(found(path, {"image": images}), own(path, list(images)), atol=1e-5)
+    assert trusted(path)["outputs"] == [{"name": "probabilities", "datatype": "FP32", "dims": [-1, -1, -1]}]
+
+
 class Malicious:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -166,5 +212,6 @@ def test_what_is_no_learner_is_told(tmp_path: Path) -> None:
 def test_damaged_files_hurt_no_neighbour(serve: Serve, tmp_path: Path) -> None:
     tabular(tmp_path / "model1.pkl", labels=True)
     check_damage(serve, tmp_path / "model1.pkl")
+    assert runtime_for(tmp_path / "cut" / "model1.pkl").ABOUT.title == "fastai learners"
     with pytest.raises(TargetError, match=r"model1\.pkl is no learner of fastai, or cut off"):
         trusted(tmp_path / "cut" / "model1.pkl")
