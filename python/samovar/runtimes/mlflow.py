@@ -67,6 +67,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     for name, flavor in flavors.items():
         part = part_of(folder, _places(folder, flavor)) if name != _CODE else None
         if part is not None:
+            question = _with_task(question, flavor) if name == "transformers" else question
             declared = Declared(inputs=said.declared("inputs"), outputs=said.declared("outputs"))
             models = inspect_part(question, "mlflow", part, declared, f"{_FILE}, flavour {name}")
             if _knows_columns(models[0], declared.inputs):
@@ -88,6 +89,14 @@ def load(spec: dict[str, Any]) -> LoadedModel:
     model = _loaded(path)
     signature = Signature.from_json(spec)
     return FileModel(signature, _run(model, signature, spec["source"]["takes"], spec["source"]["times"]))
+
+
+def _with_task(question: Question, flavor: dict[str, Any]) -> Question:
+    """The question with the task that the flavour of transformers names, where nobody declares another."""
+    from samovar.runtimes.transformers.tasks import TASKS
+
+    said = Declared(runtime_options={"task": flavor["task"]} if flavor.get("task") in TASKS else {})
+    return replace(question, declared=question.declared.over(said))
 
 
 def _content(folder: Path) -> dict[str, Any]:

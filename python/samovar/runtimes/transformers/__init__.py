@@ -37,8 +37,8 @@ _ADAPTER = "adapter_config.json"
 _CODE = "auto_map"
 _CODE_WANTED = "trust_remote_code"
 _PROCESSORS = {
-    "AutoTokenizer": ("tokenizer", "tokenizer.json"),
-    "AutoImageProcessor": ("image processor", "preprocessor_config.json"),
+    "AutoTokenizer": ("tokenizer", "tokenizer.json", "tokenizer"),
+    "AutoImageProcessor": ("image processor", "preprocessor_config.json", "image_processor"),
 }
 _AGAIN = "fetch the folder again, or save it with save_pretrained"
 
@@ -175,10 +175,10 @@ def _processor(folder: _Folder, task: Task, settings: dict[str, Any]) -> Any:
     """The tokenizer or image processor of a folder. Raises TargetError where it has none."""
     import transformers
 
-    kind, file = _PROCESSORS[task.processor]
+    kind, file, place = _PROCESSORS[task.processor]
     cure = f"put {file} there, as save_pretrained writes it"
     try:
-        processor = getattr(transformers, task.processor).from_pretrained(folder.path, **settings)
+        processor = getattr(transformers, task.processor).from_pretrained(_place(folder.path, place), **settings)
     except Exception as error:
         reason = text_of(error).partition("\n")[0]
         raise TargetError(f"{folder.path.name} has no {kind} that can be loaded: {reason}", cure) from error
@@ -186,6 +186,12 @@ def _processor(folder: _Folder, task: Task, settings: dict[str, Any]) -> Any:
         # That is what transformers makes of no file at all.
         raise TargetError(f"{folder.path.name} has no {kind}: there are no words in its vocabulary", cure)
     return processor
+
+
+def _place(folder: Path, name: str) -> Path:
+    """The folder itself, or where MLflow has put the tokenizer or image processor of a model: beside it."""
+    beside = folder.parent / "components" / name
+    return beside if (folder.parent / "MLmodel").is_file() and beside.is_dir() else folder
 
 
 def _set_padding(model: Any, processor: Any) -> None:
