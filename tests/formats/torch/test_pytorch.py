@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from formats.compared import Arrays, check_answers, check_damage, refusal
+from formats.compared import Arrays, check_answers, check_damage, refusal, same
 from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
@@ -113,6 +113,15 @@ def test_options_change_the_numbers_a_little(tmp_path: Path, option: str, tolera
         assert found[name].dtype == np.float32
         assert not np.array_equal(found[name], array)
         np.testing.assert_allclose(found[name], array, rtol=tolerance, atol=tolerance)
+
+
+def test_a_compiled_module_answers_as_the_other(tmp_path: Path) -> None:
+    place, module = folder(tmp_path, options="compile = true")
+    described = inspect(Question(place))[0]
+    model = load({**described, "options": {"threads": 1, "writable_inputs": False}})
+    for count in (1, 3, 8):
+        found = model.predict([X[:count]])
+        same(dict(zip(("logits", "total"), found, strict=True)), answers(module, {"x": X[:count]}), 1e-5)
 
 
 def test_images_may_have_their_channels_last(tmp_path: Path) -> None:

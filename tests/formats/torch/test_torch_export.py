@@ -14,15 +14,20 @@ from torch.export.pt2_archive._package import package_pt2
 
 from formats.compared import Arrays, check_answers, check_damage, refusal, same
 from formats.compared import answers as in_process
+from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
-from samovar.runtimes.torch_export import inspect
+from samovar.runtimes.torch_export import inspect, load
 from serving import Serve
 
 FORMAT = "torch_export"
 # Each worker imports torch anew: 2 s, 9 s with what stands on it, and far more where others use the processors too.
 pytestmark = pytest.mark.timeout(240)
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+
+# Headers and wrapper are compiled for one package alone.
+QUICK = {"aot_inductor.precompile_headers": False, "aot_inductor.compile_wrapper_opt_level": "O0"}
 
 
 class Net(torch.nn.Module):
@@ -218,6 +223,36 @@ def test_what_could_run_code_is_not_loaded(tmp_path: Path, place: str) -> None:
     with pytest.raises(UnsafeFormatError, match=r"unsafe_format: changed\.pt2 is a program .* --trust changed"):
         inspect(Question(rewritten(path, change)))
     assert not ran.exists()
+
+
+def check_loaded(path: Path, module: torch.nn.Module, **declared: Any) -> None:
+    """Load the file once, and compare batches of several lengths."""
+    described = inspect(Question(path, declared=read_declared(declared, "of the test")))[0]
+    model = load({**described, "options": {"threads": 1, "writable_inputs": False}})
+    for count in (1, 3, 8):
+        found = model.predict([X[:count]])
+        same(dict(zip(("logits", "total"), found, strict=True)), answers(module)({"x": X[:count]}), 1e-5)
+
+
+def test_a_compiled_program_answers_as_its_module(tmp_path: Path) -> None:
+    module = Net()
+    dims = {"x": {0: torch.export.Dim("rows")}}
+    path = exported(module, tmp_path / "net.pt2", torch.ones(2, 3), dims=dims)
+    check_loaded(path, module, runtime_options={"compile": True})
+
+
+def test_a_package_of_native_code_answers_as_its_module(tmp_path: Path) -> None:
+    module = Net().eval()
+    dims = {"x": {0: torch.export.Dim("rows", max=64)}}
+    program = torch.export.export(module, (torch.ones(2, 3),), dynamic_shapes=dims)
+    path = tmp_path / "native.pt2"
+    torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=QUICK)
+    outputs = [
+        {"name": "logits", "datatype": "FP32", "shape": ["batch", 2]},
+        {"name": "total", "datatype": "FP32", "shape": ["batch"]},
+    ]
+    inputs = [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]
+    check_loaded(path, module, trust=True, inputs=inputs, outputs=outputs)
 
 
 def test_a_native_package_is_loaded_only_where_it_is_trusted(serve: Serve, tmp_path: Path) -> None:
