@@ -73,7 +73,7 @@ def test_an_archive_says_names_alone(tmp_path: Path, suffix: str) -> None:
                 "path": str(path),
                 "uses": {},
                 "read_from": "its code: names alone",
-                "runtime_options": {"channels_last": False, "freeze": False},
+                "runtime_options": {"device": "cpu", "channels_last": False, "freeze": False},
             },
             "inputs": [{"name": "x", "datatype": None, "dims": None}],
             "outputs": [{"name": "output", "datatype": None, "dims": None}],
