@@ -318,6 +318,6 @@ def test_options_do_not_change_the_answer(tmp_path: Path, option: str) -> None:
     (found,) = calls(path, images, runtime_options={option: True})
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     with pytest.raises(
-        ConfigError, match=r"unknown runtime option .frozen. of images\.pt; its runtime has channels_last"
+        ConfigError, match=r"unknown runtime option .frozen. of images\.pt; its runtime has device, channels_last"
     ):
         described(path, runtime_options={"frozen": True})

@@ -28,9 +28,11 @@ def read_weights(path: Path, about: About, *, is_trusted: bool) -> Any:
     if path.suffix == ".safetensors":
         return _of_safetensors(path, about)
     found = saved(path, about, is_trusted=is_trusted)
-    if isinstance(found, torch.nn.Module):
-        return found
-    state = next((found[key] for key in _KEYS if isinstance(found, Mapping) and _is_state(found.get(key))), found)
+    inner = [found.get(key) for key in _KEYS] if isinstance(found, Mapping) else []
+    for one in (found, *inner):
+        if isinstance(one, torch.nn.Module):
+            return one
+    state: Any = next(filter(_is_state, inner), found)
     if not _is_state(state):
         raise TargetError(f"{path.name} holds {type(found).__name__}, no weights", "save model.state_dict()")
     return _unwrapped(state)
@@ -49,6 +51,12 @@ def saved(path: Path, about: About, *, is_trusted: bool) -> Any:
         _find_beside(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=not wanted, mmap=peek(path, 4) == ZIP)
+    except (ImportError, AttributeError) as error:
+        raise TargetError(
+            f"{path.name} is a pickle of classes that are not here, {', '.join(wanted[:3])}: {text_of(error)}",
+            "install their package, or put their file beside it; of one that a script or notebook (__main__) had, "
+            "save model.state_dict()",
+        ) from error
     except Exception as error:
         raise TargetError(f"{path.name} cannot be loaded: {text_of(error).splitlines()[0]}", _AGAIN) from error
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from formats.compared import Arrays, check_answers, check_damage, refusal, same
 from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
-from samovar.runtimes.pytorch import inspect, load
-from samovar.runtimes.weights import built
+from samovar.runtimes.pytorch import ABOUT, inspect, load
+from samovar.runtimes.weights import built, read_weights
 from serving import Serve
 
 FORMAT = "pytorch"
@@ -218,6 +219,25 @@ def test_a_pickled_module_is_loaded_only_where_it_is_trusted(serve: Serve, tmp_p
     with pytest.raises(UnsafeFormatError, match=r"unsafe_format: bad\.pt is a pickle with"):
         inspect(Question(tmp_path / "bad.pt"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickled_module_whose_class_is_not_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ModuleType("gone")
+    made.Gone = type("Gone", (torch.nn.Linear,), {"__module__": "gone"})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "gone", made)
+        torch.save({"model": made.Gone(3, 2), "epoch": 3}, tmp_path / "net.pt")
+        found = read_weights(tmp_path / "net.pt", ABOUT, is_trusted=True)
+        assert isinstance(found, made.Gone)
+    with pytest.raises(TargetError, match=r"classes that are not here, .*gone\.Gone.* install their package, or put"):
+        inspect(Question(tmp_path / "net.pt", declared=declared(trust=True, runtime_options={})))
+
+
+def test_weights_of_the_form_before_zip_are_known(tmp_path: Path) -> None:
+    torch.save(Net().state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert runtime_for(tmp_path / "old.pth").ABOUT.title == "PyTorch modules"
+    with pytest.raises(TargetError, match=r"old\.pth holds weights alone \(first\.weight"):
+        inspect(Question(tmp_path / "old.pth"))
 
 
 def test_a_trusted_pickled_module_answers_as_it_does_itself(serve: Serve, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Transformers folders: every task beside the framework itself, streams, code and pickles."""
 
+import base64
 import io
 import json
 import threading
@@ -184,6 +185,12 @@ def test_images_are_classified(tmp_path: Path) -> None:
     check_batches(model, {"image": images}, expected, tolerance=1e-4)
     with pytest.raises(InvalidInputError, match=r"element 0 .*no image"):
         model.predict([TEXTS[:1]])
+    large = io.BytesIO()
+    Image.new("L", (10_000, 6_000)).save(large, "PNG")
+    with pytest.raises(InvalidInputError, match=r"element 0 of input \"image\": the image is 10000 x 6000, more than"):
+        model.predict([np.array([large.getvalue()], object)])
+    text = np.array([base64.b64encode(images[0])], object)  # as JSON carries it
+    np.testing.assert_array_equal(model.predict([text])[1], model.predict([images[:1]])[1])
 
 
 def image_of(content: bytes) -> Any:
