@@ -9,7 +9,7 @@ from samovar.errors import ConfigError, OutputError, TargetError, UnsafeFormatEr
 from samovar.runtimes import About, Question
 from samovar.types import Signature
 
-__all__ = ["FileModel", "check_options", "check_trust", "describe", "imported", "runtime_options"]
+__all__ = ["FileModel", "check_options", "check_rows", "check_trust", "describe", "imported", "runtime_options"]
 
 Run = Callable[[dict[str, Any]], Mapping[str, Any] | Sequence[Any]]
 
@@ -25,6 +25,7 @@ class FileModel:
     def __init__(self, signature: Signature, run: Run) -> None:
         self._inputs = [tensor.name for tensor in signature.inputs]
         self._outputs = [tensor.name for tensor in signature.outputs]
+        self._has_rows = signature.batch_axis
         self._run = run
 
     def start(self) -> None:
@@ -46,13 +47,26 @@ class FileModel:
                     f'the model returned {", ".join(outputs) or "nothing"}, but no "{missing[0]}"',
                     "declare what it returns as outputs in samovar.toml",
                 )
-            return [outputs[name] for name in self._outputs]
+            outputs = [outputs[name] for name in self._outputs]
         if len(outputs) != len(self._outputs):
             raise OutputError(
                 f"the model returned {len(outputs)} arrays for {len(self._outputs)} outputs",
                 "declare what it returns as outputs in samovar.toml",
             )
+        if self._has_rows:
+            check_rows(dict(zip(self._outputs, outputs, strict=True)), len(inputs[0]))
         return outputs
+
+
+def check_rows(outputs: Mapping[str, Any], rows: int) -> None:
+    """Raise OutputError for an output that has not a row for each row of the inputs."""
+    for name, output in outputs.items():
+        shape = getattr(output, "shape", None)
+        if shape is not None and tuple(shape[:1]) != (rows,):
+            raise OutputError(
+                f'output "{name}" has the shape {list(shape)} for {rows} rows of the inputs',
+                "if the first axis is not the batch, write batch_axis = false in samovar.toml",
+            )
 
 
 def describe(
