@@ -33,12 +33,13 @@ _SERVING = "serving_default"
 _SERVED = ["serve"]  # the tags of a graph for inference
 _INITIALISER = "__saved_model_init_op"  # TensorFlow's own, no signature to call
 _CURE = "save it again with tf.saved_model.save or model.export"
+_DENSE = "take and return dense ones: tf.RaggedTensor.from_tensor and to_tensor are for the inside of a model"
 # Field numbers: SavedModel, MetaGraphDef and its MetaInfoDef, SignatureDef, TensorInfo, TensorShapeProto, map entries.
 _META_GRAPHS = 2
 _META_INFO, _SIGNATURES = 1, 5
 _TAGS = 4
 _INPUTS, _OUTPUTS = 1, 2
-_DTYPE, _SHAPE = 2, 3
+_DTYPE, _SHAPE, _SPARSE, _COMPOSITE = 2, 3, 4, 5
 _DIM, _UNKNOWN_RANK = 2, 3
 _SIZE = 1
 _KEY, _VALUE = 1, 2
@@ -58,6 +59,8 @@ _DATATYPES = {  # of types.proto
     22: Datatype.UINT32,
     23: Datatype.UINT64,
 }
+_UNSENT = {8: "complex64", 18: "complex128", 20: "a resource", 21: "a variant"}
+_RAGGED = b"RaggedTensorSpec"
 
 
 def recognise(path: Path) -> Sure:
@@ -72,6 +75,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     tags, signatures = _graph(path)
     name = options["signature"] = _chosen(question.path, signatures, options["signature"])
     inputs = list(_tensors(path, "input", signatures[name], _INPUTS))
+    _refuse_ragged(path, inputs)
     outputs = list(_tensors(path, "output", signatures[name], _OUTPUTS))
     signature = signature_of(path.name, inputs, outputs, question.declared)
     return [
@@ -127,6 +131,8 @@ def _chosen(path: Path, signatures: dict[str, memoryview], wanted: str | None) -
         raise ConfigError(f'{path.name} has no signature "{wanted}"', f"it has {known}")
     if wanted is not None or _SERVING in signatures:
         return wanted or _SERVING
+    if not signatures:
+        raise TargetError(f"{path.name} has no signatures", f"{_CURE}, and with signatures=, as of model.call")
     if len(signatures) != 1:
         raise TargetError(
             f"{path.name} has no signature {_SERVING}: it has {known}",
@@ -193,12 +199,26 @@ def _tensors(path: Path, kind: str, signature: memoryview, number: int) -> Itera
     for name, info in sorted(_entries(signature, number)):
         types = [value for found, value in fields(info) if found == _DTYPE and isinstance(value, int)]
         datatype = _DATATYPES.get(types[-1]) if types else None
+        place = f'{kind} "{name}" of {path.name} is'
+        if any(found in (_SPARSE, _COMPOSITE) for found, _ in fields(info)):
+            raise TargetError(f"{place} ragged or sparse, no tensor that can be sent", _DENSE)
         if datatype is None:
             raise TargetError(
-                f'{kind} "{name}" of {path.name} is no tensor that can be sent: its type is {types or "not said"}',
+                f"{place} {_UNSENT.get(types[-1], 'of another type') if types else 'of no type'}, "
+                "no tensor that can be sent",
                 f"cast it to one of {', '.join(known.name for known in Datatype)} in the model",
             )
         yield FileTensor(name, datatype, _shape(first(info, _SHAPE)))
+
+
+def _refuse_ragged(path: Path, inputs: list[FileTensor]) -> None:
+    """Refuse an input that is stored in parts: its values, and under its name with _1 where the rows of these end."""
+    parts = {tensor.name: tensor for tensor in inputs}
+    for name in parts:
+        ends = parts.get(f"{name}_1")
+        is_pair = ends is not None and ends.datatype is Datatype.INT64 and len(ends.shape or ()) == 1
+        if is_pair and _RAGGED in (path / _FILE).read_bytes():
+            raise TargetError(f'input "{name}" of {path.name} is ragged, no tensor that can be sent', _DENSE)
 
 
 def _shape(shape: memoryview | None) -> tuple[int | str | None, ...] | None:

@@ -8,6 +8,9 @@ import pytest
 import tensorflow as tf
 
 from formats.compared import Arrays, check_answers, refusal
+from samovar.errors import TargetError
+from samovar.runtimes import Question
+from samovar.runtimes.tensorflow import inspect
 from serving import Serve
 
 FORMAT = "tensorflow"
@@ -111,8 +114,45 @@ def test_the_layouts_of_repositories_of_triton_and_tensorflow_serving(
 def test_a_folder_without_signatures_says_how_to_save_one(serve: Serve, tmp_path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(tmp_path / "empty"))
     told = refusal(serve, tmp_path / "empty")
-    assert "has no signature serving_default: it has none" in told
+    assert "empty has no signatures" in told
     assert "model.export" in told
+
+
+class Ragged(tf.Module):
+    """What has rows of different lengths on either side."""
+
+    @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.float32)])
+    def taken(self, x: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+        return {"y": x.to_tensor()}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+    def given(self, text: tf.Tensor) -> dict[str, tf.RaggedTensor]:
+        return {"y": tf.strings.split(text)}
+
+
+@pytest.mark.parametrize(("name", "place"), [("taken", 'input "x"'), ("given", 'output "y"')])
+def test_ragged_tensors_are_refused(tmp_path: Path, name: str, place: str) -> None:
+    module = Ragged()
+    tf.saved_model.save(module, str(tmp_path / name), signatures=getattr(module, name))
+    with pytest.raises(TargetError, match=f"^{place} of {name} is ragged.*; take and return dense ones"):
+        inspect(Question(tmp_path / name))
+
+
+def test_an_output_with_other_rows_names_the_cure(serve: Serve, tmp_path: Path) -> None:
+    function = tf.function(
+        lambda x: {"y": tf.reshape(x, [-1, 2])}, input_signature=[tf.TensorSpec([None, 4], name="x")]
+    )
+    module = tf.Module()
+    module.call = function
+    tf.saved_model.save(module, str(tmp_path / "pairs"), signatures=function)
+    served = serve(str(tmp_path / "pairs"), timeout_s=120.0)
+    answer = served.http.infer("pairs", {"x": X[:2]})
+    assert answer.code() == "bad_model_output"
+    assert 'output "y" has the shape [4, 2] for 2 rows' in answer.json()["error"]
+    assert "batch_axis = false" in answer.json()["error"]
+    (tmp_path / "settings.toml").write_text("[models.pairs]\nbatch_axis = false\n")
+    again = serve(str(tmp_path / "pairs"), options=["--config", str(tmp_path / "settings.toml")], timeout_s=120.0)
+    assert again.http.infer("pairs", {"x": X[:2]}).arrays()["y"].shape == (4, 2)
 
 
 def cut_graph(folder: Path) -> None:
