@@ -30,6 +30,30 @@ def single() -> Any:
     return keras.Model(inputs, keras.layers.Dense(2, name="scores")(inputs))
 
 
+def fitted() -> Any:
+    """A model whose first axis is as long as the batches that it was trained with."""
+    model = keras.Sequential([keras.layers.Dense(2, name="scores")])
+    model.compile("sgd", "mse")
+    model.fit(X, X[:, :2], batch_size=4, verbose=0)
+    return model
+
+
+def test_the_batch_size_of_the_training_is_not_that_of_requests(serve: Serve, tmp_path: Path) -> None:
+    model = fitted()
+    model.save(tmp_path / "trained.keras")
+    served = serve(str(tmp_path / "trained.keras"), timeout_s=120.0)
+    (found,) = served.http.get("/v2/models/trained").json()["inputs"]
+    assert found["shape"] == [-1, 4]
+    for rows in (1, 3, 8):
+        answer = served.http.infer("trained", {found["name"]: X[:rows]}).arrays()
+        same(answer, direct(model, ("scores",), {model.inputs[0].name: X[:rows]}), 1e-5)
+
+
+def stateful() -> Any:
+    inputs = keras.Input((2, 2), name="features", batch_size=1)
+    return keras.Model(inputs, keras.layers.LSTM(2, stateful=True, name="scores")(inputs))
+
+
 def two_inputs(*, named: bool) -> Any:
     left, right = keras.Input((4,), name="left"), keras.Input((2,), name="right")
     joined = keras.layers.Concatenate()([left, right])
@@ -71,8 +95,18 @@ def test_older_files_and_several_inputs_and_outputs_have_their_names(serve: Serv
         wanted = direct(model, names, inputs)
         same(served.http.infer(file.partition(".")[0], inputs).arrays(), wanted, 1e-5)
     assert served.http.get("/v2/models/single").json()["inputs"] == [
-        {"name": "features", "datatype": "FP32", "shape": [1, 4]}
+        {"name": "features", "datatype": "FP32", "shape": [-1, 4]}
     ]
+
+
+def test_what_a_layer_remembers_is_of_one_call(serve: Serve, tmp_path: Path) -> None:
+    model = stateful()
+    model.save(tmp_path / "memory.keras")
+    sequence = X[:1].reshape(1, 2, 2)
+    wanted = direct(model, ("scores",), {"features": sequence})
+    served = serve(str(tmp_path / "memory.keras"), timeout_s=120.0)
+    for _ in range(2):
+        same(served.http.infer("memory", {"features": sequence}).arrays(), wanted, 1e-5)
 
 
 def harmful(path: Path) -> Any:

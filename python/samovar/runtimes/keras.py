@@ -6,6 +6,7 @@ https://keras.io/guides/serialization_and_saving/
 
 import os
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,10 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     threads = ModelConfig(**question.declared.options).to_engine(batch_axis=True)["threads"]
     keras = _keras(options["backend"], threads)
     model = _model(keras, path, question.name or path.stem, is_trusted=is_trusted)
-    inputs = [_tensor(path, "input", tensor.name, tensor) for tensor in model.inputs]
+    is_any = _takes_any_batch(keras, model)
+    inputs = [_tensor(path, "input", tensor.name, tensor, is_any) for tensor in model.inputs]
     outputs = [
-        _tensor(path, "output", name, tensor)
+        _tensor(path, "output", name, tensor, is_any)
         for name, tensor in zip(_outputs(keras, model), model.outputs, strict=True)
     ]
     signature = signature_of(path.name, inputs, outputs, question.declared)
@@ -101,7 +103,8 @@ def _tensorflow_run(keras: Any, model: Any, signature: Signature, *, jit_compile
     import tensorflow as tf
 
     struct = _struct(model)
-    specs = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype, x.name), struct)
+    first = [None] if signature.batch_axis else []
+    specs = keras.tree.map_structure(lambda x: tf.TensorSpec([*first, *x.shape[len(first) :]], x.dtype, x.name), struct)
     names = [tensor.name for tensor in signature.outputs]
     dtypes = {tensor.name: tensor.dtype for tensor in model.inputs}
 
@@ -109,8 +112,11 @@ def _tensorflow_run(keras: Any, model: Any, signature: Signature, *, jit_compile
         return keras.tree.flatten(model(tensors, training=False))
 
     function = tf.function(call, input_signature=[specs], jit_compile=jit_compile)
+    stateful = [layer for layer in _layers(model) if getattr(layer, "stateful", False)]
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
+        for layer in stateful:  # what it remembers is of somebody else's call
+            layer.reset_state()
         tensors = [tf.constant(array, dtypes[name]) for name, array in inputs.items()]
         found = function(keras.tree.pack_sequence_as(struct, tensors))
         return {name: tensor.numpy() for name, tensor in zip(names, found, strict=True)}
@@ -215,10 +221,35 @@ def _outputs(keras: Any, model: Any) -> list[str]:
     return names if len(set(names)) == len(names) else [f"output_{index}" for index in range(len(names))]
 
 
-def _tensor(path: Path, kind: str, name: str, tensor: Any) -> FileTensor:
+def _takes_any_batch(keras: Any, model: Any) -> bool:
+    """Whether the length of the first axes is that of the first data it saw: `fit` writes its batch_size into a model.
+
+    Keras itself takes others then, unless a layer has a state for each row, or the graph has made use of the length.
+    """
+    firsts = {tensor.shape[:1] for tensor in model.inputs}
+    if firsts & {(), (None,)} or len(firsts) != 1 or any(getattr(layer, "stateful", False) for layer in _layers(model)):
+        return False
+    free = keras.tree.map_structure(
+        lambda x: keras.KerasTensor((None, *x.shape[1:]), x.dtype, name=x.name), _struct(model)
+    )
+    try:
+        found = keras.tree.flatten(model.compute_output_spec(free))
+    except Exception:  # noqa: BLE001 - of whatever layer needs the length
+        return False
+    return all(tensor.shape[:1] == (None,) for tensor in found)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """The layers of a model, those of models in it too."""
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
+
+
+def _tensor(path: Path, kind: str, name: str, tensor: Any, is_any: bool) -> FileTensor:
     datatype = Datatype.BYTES if tensor.dtype == "string" else Datatype.of_numpy(tensor.dtype)
     if datatype is None or tensor.sparse or getattr(tensor, "ragged", False):
         form = tensor.dtype if datatype is None else "sparse or ragged"
         raise TargetError(f'{kind} "{name}" of {path.name} is {form}, no tensor that can be sent', "use a dense one")
     axes = [-1 if axis is None else axis for axis in tensor.shape]
-    return FileTensor(name, datatype, ("batch", *axes[1:]) if axes and axes[0] == -1 else tuple(axes))
+    return FileTensor(name, datatype, ("batch", *axes[1:]) if is_any or axes[:1] == [-1] else tuple(axes))
