@@ -27,7 +27,6 @@ ABOUT = About(
     tested="against the API alone, unless nvidia-dali is installed: it is 1 GB",
 )
 
-_INSTALL = "run: pip install nvidia-dali-cuda120"
 _EXAMPLE = (
     'write in samovar.toml: inputs = [{ name = "raw", datatype = "BYTES", shape = ["batch"] }] with the names of '
     'fn.external_source, and outputs = [{ name = "image", datatype = "UINT8", shape = ["batch", -1, -1, 3] }] in order'
@@ -78,13 +77,6 @@ def load(spec: dict[str, Any]) -> FileModel:
     return FileModel(Signature.from_json(spec), _run(build, Signature.from_json(spec)))
 
 
-def _dali() -> Any:
-    try:
-        return imported("nvidia.dali", ABOUT)
-    except TargetError as error:
-        raise TargetError(error.message, _INSTALL) from None
-
-
 def _pipeline(path: Path, device: str, *, batch: int, threads: int) -> Any:
     """A pipeline that begins a batch when it is asked for one: with batches ahead, answers would be of other calls."""
     fault = foreign(path)
@@ -92,7 +84,7 @@ def _pipeline(path: Path, device: str, *, batch: int, threads: int) -> Any:
         raise TargetError(f"{fault.message}, no DALI pipeline", fault.next_step)
     if peek(path, 1) != b"\x08":  # the field num_threads, which each has and which comes first
         raise TargetError(f"{path.name} is no DALI pipeline", "save it with pipeline.serialize(filename=...)")
-    dali = _dali()
+    dali = imported("nvidia.dali", ABOUT)
     try:
         pipeline = dali.Pipeline.deserialize(
             filename=str(path),

@@ -143,10 +143,7 @@ def _trt() -> Any:
 
 def _cuda() -> Any:
     """CUDA's own functions, which return an error before what they give."""
-    try:
-        return imported("cuda.bindings.runtime", ABOUT)
-    except TargetError as error:
-        raise TargetError(error.message, "run: pip install cuda-python") from None
+    return imported("cuda.bindings.runtime", ABOUT)
 
 
 def _checked(cuda: Any, result: tuple[Any, ...]) -> Any:
