@@ -6,8 +6,10 @@ https://www.paddlepaddle.org.cn/documentation/docs/en/guides/jit/basic_usage_en.
 
 import json
 import math
+import os
 import re
 import struct
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,9 +22,9 @@ from samovar.runtimes.protobuf import BrokenMessageError, fields, first
 from samovar.runtimes.tensors import FileTensor, fixed_batch, signature_of
 from samovar.types import Datatype, Signature
 
-__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise"]
+__all__ = ["ABOUT", "IMPORTS", "inference", "inspect", "load", "recognise"]
 
-IMPORTS = ("numpy", "paddle")
+IMPORTS = ("numpy", "samovar.runtimes.paddle_import")
 ABOUT = About(
     "PaddlePaddle inference models",
     extra="paddle",
@@ -138,19 +140,34 @@ def _array(tensor: Any) -> Any:
 
 
 def _predictor(program: Path, threads: int, *, onednn: bool) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a missing compiler cache
-        inference = imported("paddle.inference", ABOUT)
-    config = inference.Config(str(program), str(program.with_suffix(_WEIGHTS)))
+    paddle = inference()
+    config = paddle.Config(str(program), str(program.with_suffix(_WEIGHTS)))
     config.disable_gpu()
     config.disable_glog_info()
     config.set_cpu_math_library_num_threads(threads)
     if not onednn:
         config.disable_onednn()
     try:
-        return inference.create_predictor(config)
+        return paddle.create_predictor(config)
     except Exception as error:
         raise TargetError(f"Paddle cannot load {program.name}: {_fault(text_of(error))}", _CURE) from error
+
+
+def inference() -> Any:
+    """Paddle's module of predictors. Raises TargetError where it is missing.
+
+    Its library takes its own functions before those of others: behind TensorFlow's, which has other versions of the
+    same, the import ends in a segmentation fault (Paddle 3.3, TensorFlow 2.21).
+    """
+    flags = sys.getdlopenflags()
+    if "tensorflow" in sys.modules:
+        sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a missing compiler cache
+            return imported("paddle.inference", ABOUT)
+    finally:
+        sys.setdlopenflags(flags)
 
 
 def _fault(text: str) -> str:

@@ -91,6 +91,20 @@ def test_a_program_of_paddle_2_a_folder_and_a_fixed_batch(serve: Serve, tmp_path
     assert served.http.get("/v2/models/one").json()["inputs"][0]["shape"] == [1, 4]
 
 
+def test_a_process_may_have_tensorflow_already(tmp_path: Path) -> None:
+    program = save(tmp_path)
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}\nfrom pathlib import Path\nimport numpy as np, tensorflow\n"
+        "import samovar.runtimes.paddle_import\nfrom formats.compared import answers\n"
+        "inputs = {'x': np.ones((2, 4), np.float32), 'scales': np.ones((2, 3), np.int64)}\n"
+        f"print(answers(Path({str(program)!r}), inputs)['fetch_name_0'].sum().round(3), tensorflow.add(1, 2).numpy())"
+    )
+    script = tmp_path / "beside.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["2.0", "3"]
+
+
 def cut_program(program: Path) -> None:
     program.write_text(program.read_text()[:1_500])
 
