@@ -222,7 +222,10 @@ def _refuse_texts(path: Path, tensors: Sequence[FileTensor]) -> None:
 
 
 def _has_batch_axis(model: Any) -> bool:
-    """Whether every input begins with an axis of any length, and every output with the same and nowhere else."""
+    """Whether every input begins with an axis of any length, and every output with the same and nowhere else.
+
+    A sum, or the like, over that axis is of rows of different requests: dynamic quantisation has such.
+    """
     shapes = [port.partial_shape for port in (*model.inputs, *model.outputs)]
     if not model.inputs or any(shape.rank.is_dynamic or not len(shape) or shape[0].is_static for shape in shapes):
         return False
@@ -232,7 +235,15 @@ def _has_batch_axis(model: Any) -> bool:
     except RuntimeError:
         return False  # a first axis that must fit another, or has a bound below
     found = [[axis.is_static and axis.get_length() == _PROBE for axis in port.partial_shape] for port in probe.outputs]
-    return all(axes[:1] == [True] and not any(axes[1:]) for axes in found)
+    return all(axes[:1] == [True] and not any(axes[1:]) for axes in found) and not any(
+        node.get_type_name().startswith("Reduce") and _begins_with_rows(node.input(0)) and not _begins_with_rows(node)
+        for node in probe.get_ordered_ops()
+    )
+
+
+def _begins_with_rows(port: Any) -> bool:
+    shape = port.get_output_partial_shape(0) if hasattr(port, "get_output_partial_shape") else port.get_partial_shape()
+    return shape.rank.is_static and len(shape) > 0 and shape[0].is_static and shape[0].get_length() == _PROBE
 
 
 def _bound(model: Any) -> dict[str, int]:
@@ -263,8 +274,11 @@ def _port(ports: Sequence[Any], name: str) -> Any:
 
 
 def _values(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Arrays as they are; numpy has no bfloat16 that OpenVINO knows."""
-    return {name: _bfloat(array) if array.dtype.name == "bfloat16" else array for name, array in inputs.items()}
+    """Arrays as they are, but scalars, which OpenVINO wants to write to; numpy has no bfloat16 that OpenVINO knows."""
+    return {
+        name: _bfloat(array) if array.dtype.name == "bfloat16" else array if array.shape else array.copy()
+        for name, array in inputs.items()
+    }
 
 
 def _bfloat(array: Any) -> Any:

@@ -122,6 +122,26 @@ def test_only_an_axis_that_outputs_follow_is_the_batch(tmp_path: Path) -> None:
     assert described(tmp_path / "time.xml", batch_axis=False)["inputs"][0]["dims"] == [-1, -1, 3]
 
 
+def test_rows_that_are_reckoned_together_are_no_batch(tmp_path: Path) -> None:
+    x = ops.parameter([-1, 3], ov.Type.f32, name="x")
+    mean = ops.reduce_mean(x, ops.constant(np.int64(0)), True)
+    assert not described(saved(tmp_path / "centred.xml", one_input(ops.subtract(x, mean), x)))["batch_axis"]
+    x = ops.parameter([-1, 3], ov.Type.f32, name="x")
+    mean = ops.reduce_mean(x, ops.constant(np.int64(1)), True)
+    assert described(saved(tmp_path / "rows.xml", one_input(ops.subtract(x, mean), x)))["batch_axis"]
+
+
+def test_a_scalar_beside_rows_is_taken(tmp_path: Path) -> None:
+    x, factor = ops.parameter([-1, 3], ov.Type.f32, name="x"), ops.parameter([], ov.Type.f32, name="factor")
+    model = ov.Model([ops.multiply(x, factor)], [x, factor], "net")
+    for port, name in zip(model.inputs, ("x", "factor"), strict=True):
+        port.set_names({name})
+    scalar = np.array(2, np.float32)
+    scalar.flags.writeable = False
+    (found,) = calls(saved(tmp_path / "net.xml", model), X[:, :3], scalar)
+    np.testing.assert_allclose(found, X[:, :3] * 2, rtol=1e-2)
+
+
 def test_a_bound_of_the_batch_is_kept(serve: Serve, tmp_path: Path) -> None:
     x = ops.parameter(ov.PartialShape([ov.Dimension(1, 5), 4]), ov.Type.f32, name="x")
     path = saved(tmp_path / "net.xml", one_input(ops.relu(x), x))
