@@ -36,6 +36,7 @@ ABOUT = About(
 _PROGRAMS = (".json", ".pdmodel")
 _WEIGHTS = ".pdiparams"
 _CURE = "save it again with paddle.jit.save"
+_PARAMETER = b'"#":"p"'  # an operator that takes one of the weights
 _DATA, _FETCH = ".data", ".fetch"  # the ends of operators that take inputs and give outputs
 _KINDS = {  # of the JSON
     "t_bool": Datatype.BOOL,
@@ -194,7 +195,7 @@ def _program(path: Path) -> Path:
             raise TargetError(f"{path.name} should have one program with {_WEIGHTS}: it has {names}", "name its file")
         return found[0]
     weights = path.with_suffix(_WEIGHTS)
-    if not weights.is_file():
+    if not weights.is_file() and (path.suffix.lower() == ".pdmodel" or _PARAMETER in path.read_bytes()):
         raise TargetError(f"the weights of {path.name} are in {weights.name}, which does not exist", "put it beside it")
     return path
 
@@ -205,6 +206,8 @@ def _check_weights(file: Path) -> None:
     Each tensor is a version, how many levels of detail, a version again, a description with its size, and the elements:
     https://github.com/PaddlePaddle/Paddle/blob/develop/paddle/phi/core/framework/dense_tensor_tostream.cc
     """
+    if not file.exists():  # of a model that has none
+        return
     size, place = file.stat().st_size, 0
     with file.open("rb") as content:
         try:

@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 import pytest
 
-from formats.compared import Arrays, check_answers, refusal, same
+from formats.compared import Arrays, answers, check_answers, refusal, same
 from serving import Serve
 
 FORMAT = "paddle"
@@ -89,6 +89,19 @@ def test_a_program_of_paddle_2_a_folder_and_a_fixed_batch(serve: Serve, tmp_path
     one = {name: array[:1] for name, array in inputs.items()}
     same(served.http.infer("one", one).arrays(), called(single, one), 1e-5)
     assert served.http.get("/v2/models/one").json()["inputs"][0]["shape"] == [1, 4]
+
+
+class Doubled(paddle.nn.Layer):
+    """No weights, for which Paddle 3 writes no file."""
+
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+
+def test_a_program_without_weights_is_served(tmp_path: Path) -> None:
+    specs = [paddle.static.InputSpec([None, 4], "float32", "x")]
+    paddle.jit.save(Doubled(), str(tmp_path / "doubled"), input_spec=specs)
+    same(answers(tmp_path / "doubled.json", {"x": X}), {"fetch_name_0": X * 2}, 1e-5)
 
 
 def test_a_process_may_have_tensorflow_already(tmp_path: Path) -> None:
