@@ -4,7 +4,9 @@ What such a file has: https://docs.jax.dev/en/latest/export/export.html
 """
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,10 @@ _SUFFIX = ".jaxexport"
 _HEAD = 4096
 _MOST_ROOT = 256  # where the root of the flatbuffer is, which has 20 or so fields
 _WIDE = ("int64", "uint64", "float64")
+_MIXED = (
+    "calls run one at a time, since the function reckons with all rows at once; if that is no more than a sum over an "
+    "axis of time, for example, write batch_axis = true in samovar.toml"
+)
 _DYNAMIC = 'export it for jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 4"), dtype), for instance'
 
 
@@ -49,12 +55,12 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     runtime_options(question, {})
     exported = _exported(path)
     names = _names("input", exported.in_tree, declared.inputs), _names("output", exported.out_tree, declared.outputs)
-    signature = signature_of(
-        path.name,
-        [_tensor(path, "input", name, aval) for name, aval in zip(names[0], exported.in_avals, strict=True)],
-        [_tensor(path, "output", name, aval) for name, aval in zip(names[1], exported.out_avals, strict=True)],
-        declared,
-    )
+    inputs = [_tensor(path, "input", name, aval) for name, aval in zip(names[0], exported.in_avals, strict=True)]
+    outputs = [_tensor(path, "output", name, aval) for name, aval in zip(names[1], exported.out_avals, strict=True)]
+    signature = signature_of(path.name, inputs, outputs, declared)
+    is_mixed = signature.batch_axis and declared.batch_axis is None and _mixes_rows(path, exported)
+    if is_mixed:
+        signature = signature_of(path.name, inputs, outputs, replace(declared, batch_axis=False))
     return [
         describe(
             question,
@@ -64,6 +70,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
             IMPORTS,
             read_from=f"the exported function {exported.fun_name}",
             **fixed_batch(signature, _DYNAMIC),
+            **({"note": _MIXED} if is_mixed else {}),
         )
     ]
 
@@ -144,9 +151,27 @@ def _check_program(path: Path, exported: Any) -> None:
     try:
         jax.jit(exported.call).lower(*arguments, **named)
     except jax.errors.JaxRuntimeError as error:
-        raise TargetError(f"{path.name} is damaged: {text_of(error)}", "fetch or export the file again") from error
+        raise _damaged(path, error) from error
     except ValueError:
         pass  # a function that no axis of length 1 suits
+
+
+def _mixes_rows(path: Path, exported: Any) -> bool:
+    """Whether the program sums up, or the like, over a first axis of any length: what it fills up would count too.
+
+    Raises TargetError for a damaged program.
+    """
+    import jax
+
+    try:
+        program = exported.mlir_module()
+    except jax.errors.JaxRuntimeError as error:
+        raise _damaged(path, error) from error
+    return re.search(r"across dimensions = \[0[],][^:]*: \(tensor<\?x", program) is not None
+
+
+def _damaged(path: Path, error: Exception) -> TargetError:
+    return TargetError(f"{path.name} is damaged: {text_of(error)}", "fetch or export the file again")
 
 
 def _names(kind: str, tree: Any, declared: Sequence[DeclaredTensor] | None) -> list[str]:

@@ -114,7 +114,9 @@ def _has_batch_axis(inputs: Sequence[FileTensor], outputs: Sequence[FileTensor])
     name = firsts.pop() if len(firsts) == 1 else None
     if not is_batch_name(name):
         return False
-    others = {axis for tensor in inputs for axis in (tensor.shape or ())[1:]} - {name, None}
+    others = {axis for tensor in inputs for axis in (tensor.shape or ())[1:]} - {None}
+    if name in others or any(name in (tensor.shape or ())[1:] for tensor in outputs):  # each row with every other
+        return False
     return all(
         tensor.shape and not isinstance(tensor.shape[0], int) and tensor.shape[0] not in others for tensor in outputs
     )

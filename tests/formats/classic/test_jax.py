@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from formats.compared import Arrays, check_answers, check_damage, refusal
+from formats.compared import Arrays, answers, check_answers, check_damage, refusal
 from samovar.config.declared import read_declared
 from samovar.errors import ConfigError, InvalidInputError, TargetError
 from samovar.runtimes import Question, Sure, describe
@@ -161,6 +161,21 @@ def test_the_symbol_says_whether_it_is_the_batch(
     found = described(path)
     assert (found["batch_axis"], found["inputs"][0]["dims"]) == (batch_axis, dims)
     np.testing.assert_allclose(model_of(path).predict([X])[0], scores(X), rtol=1e-5)
+
+
+def centred(x: Any) -> Any:
+    return x - x.mean(0)
+
+
+def products(x: Any) -> Any:
+    return x @ x.T
+
+
+@pytest.mark.parametrize("function", [centred, products])
+def test_rows_that_are_reckoned_together_are_no_batch(tmp_path: Path, function: Callable[..., Any]) -> None:
+    path = written(tmp_path / "net.jaxexport", function, rows())
+    assert described(path)["batch_axis"] is False
+    np.testing.assert_allclose(answers(path, {"input_0": X})["output_0"], function(X), rtol=1e-5, atol=1e-6)
 
 
 def test_axes_reckoned_from_symbols_are_any(tmp_path: Path) -> None:
