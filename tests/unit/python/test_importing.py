@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -177,3 +178,19 @@ def test_a_file_of_a_package_is_kept_apart_with_its_package(tmp_path: Path) -> N
         with apart(path):
             assert import_file(path).value == value
         assert not [name for name in sys.modules if name.startswith("a_shared_package")]
+
+
+def test_an_import_meanwhile_does_not_disturb_what_is_kept_apart(tmp_path: Path) -> None:
+    class Lazy(ModuleType):
+        """Imports when it is looked at; a thread of a library may do so at any time."""
+
+        def __getattr__(self, name: str) -> object:
+            sys.modules[f"a_late_module_{len(sys.modules)}"] = ModuleType("late")
+            raise AttributeError(name)
+
+    try:
+        with apart(tmp_path / "model.onnx"):
+            sys.modules["a_lazy_module"] = Lazy("a_lazy_module")
+    finally:
+        for name in [name for name in sys.modules if name.startswith("a_l") and "module" in name]:
+            del sys.modules[name]

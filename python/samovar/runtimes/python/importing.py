@@ -29,7 +29,7 @@ def apart(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in [name for name in sys.modules if name not in known and _is_in(folders, name)]:
+        for name in [name for name in list(sys.modules) if name not in known and _is_in(folders, name)]:
             del sys.modules[name]
         for folder in ours:
             with suppress(ValueError):  # it has not been put there, or the file itself took it away
