@@ -37,6 +37,7 @@ _DATATYPES = {
     "i8": Datatype.INT8, "i16": Datatype.INT16, "i32": Datatype.INT32, "i64": Datatype.INT64,
     "u8": Datatype.UINT8, "u16": Datatype.UINT16, "u32": Datatype.UINT32, "u64": Datatype.UINT64,
 }  # fmt: skip
+_AGAIN = "fetch or save the file again"
 _PROBE = 7919  # a prime that no axis of a model has
 _DYNAMIC = "export the model with a dynamic first axis: ov.convert_model(model, input=[-1, ...])"
 _LABELS = ["model_info", "labels"]  # where OpenVINO's Model API keeps them, with spaces between
@@ -187,9 +188,8 @@ def _refusal(path: Path, text: str, version: str) -> TargetError:
             f"{weights.name} is cut off, or belongs to another model than {path.name}: {text}",
             "fetch or save both files again",
         )
-    return TargetError(
-        f"OpenVINO {version.partition('-')[0]} cannot read {path.name}: {text}", "fetch or save the file again"
-    )
+    cure = "leave out runtime = 'openvino': onnxruntime runs it" if path.suffix.lower() == ".onnx" else _AGAIN
+    return TargetError(f"OpenVINO {version.partition('-')[0]} cannot read {path.name}: {text}", cure)
 
 
 def _plain(error: Exception) -> str:
