@@ -194,6 +194,8 @@ def _refusal(path: Path, name: str, text: str, version: str) -> TargetError:
         return TargetError(
             f"{path.name} was saved before it had inputs: {text}", "begin it with keras.Input, or call it"
         )
+    if "requires TensorFlow" in text:
+        return TargetError(f"{path.name} needs another backend: {text}", "run: pip install 'samovar[tensorflow]'")
     if "No model config" in text:
         return TargetError(f"{path.name} holds weights alone", "save the whole model with model.save")
     fault = foreign(path)

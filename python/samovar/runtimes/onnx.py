@@ -348,6 +348,16 @@ _FAULTS = (
         "export the model with real numbers",
     ),
     (
+        r"External initializer: (?P<weight>\S+) .* file_length: (?P<size>\d+)",
+        "the file with the weight {weight} of {file} is cut off, or of another model: it has {size} bytes",
+        "fetch or export both files again",
+    ),
+    (
+        r"(External data path escapes model directory|Absolute path not allowed)",
+        "{file} has weights in a file outside of its folder, which onnxruntime does not read",
+        "put that file beside the model, and save it with onnx.save(..., save_as_external_data=True, location=NAME)",
+    ),
+    (
         r'External data path does not exist: "(?P<data>[^"]*)"',
         "the weights of {file} are in {data}, which does not exist",
         "put that file there: it belongs to the model",

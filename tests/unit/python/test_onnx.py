@@ -412,6 +412,25 @@ def test_what_onnxruntime_refuses_is_told_with_its_cure(tmp_path: Path, options:
     assert "onnxruntime_src" not in str(caught.value)
 
 
+def test_weights_that_are_cut_off_are_told(tmp_path: Path) -> None:
+    path = models.large(tmp_path / "large.onnx")
+    path.with_suffix(".weights").write_bytes(b"0" * 10)
+    with pytest.raises(TargetError) as caught:
+        described(path)
+    assert str(caught.value) == (
+        "the file with the weight weights of large.onnx is cut off, or of another model: it has 10 bytes; "
+        "fetch or export both files again"
+    )
+
+
+def test_weights_elsewhere_are_told(tmp_path: Path) -> None:
+    path = models.large(tmp_path / "large.onnx")
+    path.write_bytes(path.read_bytes().replace(b"large.weights", b"../ge.weights"))
+    path.with_suffix(".weights").rename(tmp_path.parent / "ge.weights")
+    with pytest.raises(TargetError, match=r"^large.onnx has weights in a file outside of its folder"):
+        described(path)
+
+
 def test_what_onnxruntime_says_of_a_call_is_told_without_its_source(tmp_path: Path) -> None:
     weights = {"s": np.array([1, 3])}
     nodes = [models.node("Reshape", ["x", "s"], ["output"], name="fold")]
