@@ -28,6 +28,7 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF
 _QUIET = ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS")
 _LENGTH_BYTES = 8  # of the head of a safetensors file: https://huggingface.co/docs/safetensors#format
 _AGAIN = "fetch the folder again"
+_EXPORTS = ("*.onnx", "openvino_model.xml")  # what optimum writes in place of weights
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -68,7 +69,7 @@ def weights_of(folder: Path, pickled: str) -> tuple[list[Path], bool]:
     safe = sorted(folder.glob("*.safetensors"))
     found = safe or _pickles(folder, pickled)
     if not found:
-        exported = next(iter(sorted(folder.rglob("*.onnx"))), None)
+        exported = next((file for kind in _EXPORTS for file in sorted(folder.rglob(kind))), None)
         raise TargetError(
             f"{folder.name} has no weights in it",
             "put model.safetensors there, as save_pretrained writes it"
