@@ -17,7 +17,7 @@ from samovar.runtimes import About, Question, Sure
 from samovar.runtimes.contents import foreign, peek, zip_names
 from samovar.runtimes.files import FileModel, check_options, describe, imported, runtime_options
 from samovar.runtimes.padding import Run, padded
-from samovar.runtimes.tensorflow import started
+from samovar.runtimes.tensorflow import check_compiled, started
 from samovar.runtimes.tensors import FileTensor, fixed_batch, signature_of
 from samovar.types import Datatype, Signature
 
@@ -65,6 +65,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
         _tensor(path, "output", name, tensor, is_any)
         for name, tensor in zip(_outputs(keras, model), model.outputs, strict=True)
     ]
+    check_compiled(path, options, [*inputs, *outputs])
     signature = signature_of(path.name, inputs, outputs, question.declared)
     return [
         describe(

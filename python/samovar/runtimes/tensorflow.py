@@ -5,7 +5,7 @@ Signatures stand in `saved_model.pb`: https://github.com/tensorflow/tensorflow/t
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from samovar.runtimes.protobuf import BrokenMessageError, fields, first
 from samovar.runtimes.tensors import FileTensor, fixed_batch, signature_of
 from samovar.types import Datatype, Signature
 
-__all__ = ["ABOUT", "IMPORTS", "inspect", "load", "recognise", "started"]
+__all__ = ["ABOUT", "IMPORTS", "check_compiled", "inspect", "load", "recognise", "started"]
 
 IMPORTS = ("numpy", "tensorflow")
 ABOUT = About(
@@ -77,6 +77,7 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     inputs = list(_tensors(path, "input", signatures[name], _INPUTS))
     _refuse_ragged(path, inputs)
     outputs = list(_tensors(path, "output", signatures[name], _OUTPUTS))
+    check_compiled(path, options, [*inputs, *outputs])
     signature = signature_of(path.name, inputs, outputs, question.declared)
     return [
         describe(
@@ -139,6 +140,16 @@ def _chosen(path: Path, signatures: dict[str, memoryview], wanted: str | None) -
             f'name one in samovar.toml: runtime_options = {{ signature = "..." }}; or {_CURE}',
         )
     return next(iter(signatures))
+
+
+def check_compiled(path: Path, options: Mapping[str, Any], tensors: Sequence[FileTensor]) -> None:
+    """Raise ConfigError where XLA is to compile text, at which it may end in a segmentation fault (TensorFlow 2.21)."""
+    text = next((tensor.name for tensor in tensors if tensor.datatype is Datatype.BYTES), None)
+    if options["jit_compile"] and text is not None:
+        raise ConfigError(
+            f'runtime option "jit_compile" of {path.name} is true, but "{text}" is text, which XLA does not compile',
+            "leave it out",
+        )
 
 
 def started(about: About, threads: int) -> Any:

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from formats.compared import Arrays, check_answers, refusal
-from samovar.errors import TargetError
+from samovar.config.declared import Declared
+from samovar.errors import ConfigError, TargetError
 from samovar.runtimes import Question
 from samovar.runtimes.tensorflow import inspect
 from serving import Serve
@@ -77,6 +78,12 @@ def test_another_signature_and_compilation_are_options(serve: Serve, words: Path
         lambda arrays: called(words, "total", arrays),
         options='runtime_options = { signature = "total", jit_compile = true }\nthreads = 2',
     )
+
+
+def test_text_is_not_compiled(saved: Path) -> None:
+    declared = Declared(runtime_options={"jit_compile": True})
+    with pytest.raises(ConfigError, match=r'"jit_compile" of words is true, but "text" is text, .*; leave it out$'):
+        inspect(Question(saved, declared=declared))
 
 
 def test_an_unknown_signature_is_told_with_those_there_are(serve: Serve, words: Path) -> None:
