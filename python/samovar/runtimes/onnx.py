@@ -271,7 +271,12 @@ def _tensor(path: Path, kind: str, value: Any, graph: Graph) -> FileTensor:
         )
     # onnxruntime says [] of a scalar and of a tensor of any rank.
     is_known = value.shape != [] or value.name not in graph.shapeless
-    return FileTensor(value.name, datatype, tuple(value.shape) if is_known else None)
+    shape = (*value.shape, graph.targets[value.name]) if _lacks_targets(value, graph) else tuple(value.shape)
+    return FileTensor(value.name, datatype, shape if is_known else None)
+
+
+def _lacks_targets(value: Any, graph: Graph) -> bool:
+    return value.name in graph.targets and len(value.shape) == 1
 
 
 def _refuse_mixture(path: Path, datatypes: set[Datatype | None]) -> None:

@@ -18,9 +18,11 @@ __all__ = ["FIRST_BYTE", "Graph", "read"]
 _IR_VERSION, _GRAPH = 1, 7
 _NODE, _INPUT, _OUTPUT = 1, 11, 12
 _NODE_OUTPUT, _OPERATOR, _ATTRIBUTE = 2, 4, 5
-_INTS, _STRINGS = 8, 9
+_INT, _INTS, _STRINGS = 3, 8, 9
 _NAME, _TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
 FIRST_BYTE = bytes([_IR_VERSION << 3])
+_REGRESSOR = b"Regressor"  # TreeEnsembleRegressor, LinearRegressor and SVMRegressor
+_TARGETS = (b"n_targets", b"targets")
 _ZIP_MAP = b"ZipMap"  # its only attributes are the classes: classlabels_int64s or classlabels_strings
 
 
@@ -34,6 +36,8 @@ class Graph:
     """Inputs and outputs of unknown rank, of which onnxruntime says [] as it does of scalars."""
     classes: dict[str, list[int | str]] = field(default_factory=dict)
     """By the output that maps each class to its probability: the classes in the order of such a map."""
+    targets: dict[str, int] = field(default_factory=dict)
+    """By the output of a regressor: the length of its second axis, of which CatBoost does not write."""
 
 
 def read(path: Path) -> Graph:
@@ -66,6 +70,8 @@ def _graph(message: memoryview | None) -> Graph:
             found.operators.add(_text(operator))
             if operator == _ZIP_MAP:
                 found.classes[_text(first(value, _NODE_OUTPUT) or b"")] = sorted(_classes(value))
+            elif operator.endswith(_REGRESSOR):
+                found.targets[_text(first(value, _NODE_OUTPUT) or b"")] = _targets(value)
         elif number in (_INPUT, _OUTPUT):
             kind = first(value, _TYPE)
             tensor = None if kind is None else first(kind, _TENSOR_TYPE)
@@ -82,6 +88,17 @@ def _classes(node: memoryview) -> Iterator[int | str]:
                     yield from (label - (label >> 63 << 64) for label in varints(value))
                 elif kind == _STRINGS and not isinstance(value, int):
                     yield _text(value)
+
+
+def _targets(node: memoryview) -> int:
+    for number, attribute in fields(node):
+        if (
+            number == _ATTRIBUTE
+            and not isinstance(attribute, int)
+            and bytes(first(attribute, _NAME) or b"") in _TARGETS
+        ):
+            return next((value for kind, value in fields(attribute) if kind == _INT and isinstance(value, int)), 1)
+    return 1
 
 
 def _text(value: memoryview | bytes) -> str:

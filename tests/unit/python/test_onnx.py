@@ -489,6 +489,22 @@ def test_the_maps_of_classifiers_are_served_as_tables(tmp_path: Path, kind: str,
     assert calls(path, rows[:0])[0].shape == (0, 2)
 
 
+def test_a_regressor_has_a_column_for_each_target_whatever_the_file_says(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    path = tmp_path / "m.onnx"
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N"])
+    weights = {"coefficients": [1.0, 0.0, 0.0, 2.0, 1.0, 1.0], "intercepts": [0.0, 0.0, 1.0], "targets": 3}
+    node = models.node("LinearRegressor", ["x"], ["y"], domain="ai.onnx.ml", **weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    graph = helper.make_graph([node], "graph", [x], [y])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), path)
+    assert described(path)["outputs"] == [{"name": "y", "datatype": "FP32", "dims": [3]}]
+    assert calls(path, np.array([[1, 1]], np.float32))[0].tolist() == [[1, 2, 3]]
+
+
 def test_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     path = models.echo(tmp_path / "m.onnx", "STRING")
     with pytest.raises(InvalidInputError, match=r'^element 1 of input "x" is not UTF-8, as texts are: '):
