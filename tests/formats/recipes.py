@@ -25,7 +25,7 @@ PLAYED = {
         "MLflow",
         "Tables, by column name",
     ),
-    "tf": ("TensorFlow SavedModel", "Keras", "PaddlePaddle"),
+    "tf": ("TensorFlow SavedModel", "PaddlePaddle"),
     "torch": ("TorchScript", "PyTorch: torch.export", "fastai"),
 }
 UNPLAYED = {
