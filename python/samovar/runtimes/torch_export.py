@@ -3,6 +3,7 @@
 A program is a graph in JSON, with its weights as plain bytes: https://docs.pytorch.org/docs/stable/export/pt2_archive.html
 """
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -282,6 +283,9 @@ def _programs(path: Path) -> dict[str, Any]:
     """
     from torch.export.pt2_archive._package import load_pt2
 
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # of a suffix that is another it warns, and of symbols that nothing uses
     try:
         programs: dict[str, Any] = load_pt2(str(path)).exported_programs
     except Exception as error:
@@ -291,6 +295,8 @@ def _programs(path: Path) -> dict[str, Any]:
             raise
         imported(module, replace(ABOUT, extra="transformers"))
         return _programs(path)
+    finally:
+        log.setLevel(level)
     return programs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from samovar.errors import TargetError, UnsafeFormatError, text_of
 from samovar.runtimes import About
-from samovar.runtimes.contents import ZIP, foreign, peek
+from samovar.runtimes.contents import ZIP, foreign, peek, starts_as_pickle
 from samovar.runtimes.files import imported
 
 __all__ = ["built", "read_weights", "saved", "unsafe_globals"]
@@ -69,8 +69,10 @@ def unsafe_globals(path: Path, about: About) -> list[str]:
     fault = foreign(path)
     if fault is not None and "zip" not in fault.message and "pickle" not in fault.message:
         raise TargetError(f"{fault.message}, no weights of torch", fault.next_step)
+    if not (start := peek(path)).startswith(ZIP) and not starts_as_pickle(start):
+        raise TargetError(f"{path.name} is no file of torch.save", _AGAIN)
     try:
-        if peek(path, 4) == ZIP:
+        if start.startswith(ZIP):
             return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         torch.load(path, map_location="meta", weights_only=True)  # of torch before 1.6, whose pickles list nothing
     except UnpicklingError:

@@ -16,7 +16,7 @@ from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
 from samovar.runtimes.pytorch import ABOUT, inspect, load
-from samovar.runtimes.weights import built, read_weights
+from samovar.runtimes.weights import built, read_weights, unsafe_globals
 from serving import Serve
 
 FORMAT = "pytorch"
@@ -231,6 +231,12 @@ def test_a_pickled_module_whose_class_is_not_here_is_told(tmp_path: Path, monkey
         assert isinstance(found, made.Gone)
     with pytest.raises(TargetError, match=r"classes that are not here, .*gone\.Gone.* install their package, or put"):
         inspect(Question(tmp_path / "net.pt", declared=declared(trust=True, runtime_options={})))
+
+
+def test_what_is_neither_archive_nor_pickle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(bytes(range(128, 256)) * 4)
+    with pytest.raises(TargetError, match=r"net\.pt is no file of torch\.save; fetch"):
+        unsafe_globals(tmp_path / "net.pt", ABOUT)
 
 
 def test_weights_of_the_form_before_zip_are_known(tmp_path: Path) -> None:
