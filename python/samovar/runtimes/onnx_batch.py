@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from samovar.config.declared import BATCH
 from samovar.runtimes.onnx_graph import Graph
@@ -13,7 +14,7 @@ __all__ = ["Tensors", "with_batch"]
 _TABLES = ("skl2onnx", "OnnxMLTools")  # convert models of tables: a first axis without a name is that of the rows
 _INVENTED = {"tf2onnx": re.compile(r"unk__\d+")}  # names that tf2onnx gives where TensorFlow has None
 _BY_RANGE = "DynamicQuantize"  # operators that scale by the least and the greatest number of the whole call
-_ROWS = (31, 37, 41, 43, 47)  # few, as constants of that length may be made, and a length that nothing else has
+_ROWS = 31  # few, as constants of that length may be made; or as many more as nothing else has
 _OTHERS = 256  # what most networks of images and of texts can take
 _ALONE, _JOIN = (
     "calls run one at a time",
@@ -79,7 +80,7 @@ def _begun(tensors: Sequence[FileTensor], first: int | str) -> list[FileTensor]:
 def _probed(tensors: Tensors, graph: Graph, name: str, shapes: Shapes) -> list[FileTensor]:
     """The outputs, whose first axes are called so if they are as long as those of the inputs, whatever that is."""
     known = [axis for tensor in (*tensors.inputs, *tensors.outputs) for axis in tensor.shape or ()]
-    rows = next(length for length in _ROWS if length not in known)
+    rows = next(length for length in count(_ROWS) if length not in known)
     firsts = {str(tensor.shape[0]): rows for tensor in tensors.inputs if tensor.shape}
     others = {axis: _OTHERS for tensor in tensors.inputs for axis in tensor.shape or () if isinstance(axis, str)}
     found = dict(shapes({**others, **firsts}) or shapes(firsts) or {})
