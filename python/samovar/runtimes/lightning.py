@@ -7,7 +7,6 @@ https://lightning.ai/docs/pytorch/stable/common/checkpointing_basic.html
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from samovar.runtimes.torchcode import (
     check_code,
     checked_inputs,
     cure,
-    inside,
     is_named,
     loaded,
     parameters,
@@ -61,8 +59,8 @@ def recognise(path: Path) -> Sure:
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe a checkpoint. Raises TargetError, ConfigError, or UnsafeFormatError for code that is not trusted."""
     path = question.path
-    declared = question.declared.over(inside(path))
-    options = runtime_options(replace(question, declared=declared), _OPTIONS)
+    declared = question.declared
+    options = runtime_options(question, _OPTIONS)
     place = Place(path, options, ABOUT, _SUFFIXES)
     check_code(question, place)
     module = _module(place, is_trusted=bool(question.declared.trust)).eval()

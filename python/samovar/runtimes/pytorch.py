@@ -7,7 +7,6 @@ with the inputs and outputs, in the samovar.toml of a folder with both files, or
 target.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from samovar.runtimes.torchcode import (
     check_code,
     checked_inputs,
     cure,
-    inside,
     is_named,
     loaded,
     parameters,
@@ -66,8 +64,8 @@ def recognise(path: Path) -> Sure:
 def inspect(question: Question) -> list[dict[str, Any]]:
     """Describe a module. Raises TargetError, ConfigError, or UnsafeFormatError for code that is not trusted."""
     path = question.path
-    declared = question.declared.over(inside(path))
-    options = runtime_options(replace(question, declared=declared), _OPTIONS)
+    declared = question.declared
+    options = runtime_options(question, _OPTIONS)
     place = Place(path, options, ABOUT, _WEIGHTS)
     is_pickled = check_code(question, place)
     module = place.module(is_trusted=bool(question.declared.trust))

@@ -2,11 +2,10 @@
 
 import inspect as introspection
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from samovar.config.declared import Declared, read_declared
+from samovar.config.declared import Declared
 from samovar.errors import ConfigError, TargetError, UnsafeFormatError
 from samovar.runtimes import About, Question
 from samovar.runtimes.files import check_options, check_trust, imported
@@ -21,7 +20,6 @@ __all__ = [
     "check_code",
     "checked_inputs",
     "cure",
-    "inside",
     "is_named",
     "loaded",
     "parameters",
@@ -201,10 +199,3 @@ def _table(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def inside(path: Path) -> Declared:
-    """What samovar.toml in the folder says; whom to trust is not its own to say."""
-    if not path.is_dir():
-        return Declared()
-    return replace(read_declared(_table(path / _SETTINGS), f"in {path / _SETTINGS}"), trust=None)
