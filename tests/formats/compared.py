@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from samovar.config import Configuration, ServerConfig
 from samovar.config.declared import Declared
+from samovar.repository.settings import question_of
+from samovar.repository.sources import Source
+from samovar.repository.targets import Target
 from samovar.runtimes import Question, describe, runtime_named
 from samovar.types import Signature
 from serving import NotReadyError, Serve, Served
@@ -50,6 +54,12 @@ def check_answers(
             same(served.grpc.infer(name, some).arrays(), wanted, tolerance)
             same(served.grpc.infer_binary(name, some).arrays(), wanted, tolerance)
     return served
+
+
+def asked(target: Path, declared: Declared | None = None) -> Question:
+    """What an engine asks about a file or folder, with all that samovar.toml says, and these keys above it."""
+    source = Source(Target(target, declared=declared or Declared()), target, name=target.stem, version="1")
+    return question_of(source, Configuration(ServerConfig()))
 
 
 def answers(target: Path, inputs: Arrays, declared: Declared | None = None) -> dict[str, np.ndarray]:

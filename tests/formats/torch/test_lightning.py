@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from formats.compared import Arrays, check_answers, check_damage, refusal
+from formats.compared import Arrays, asked, check_answers, check_damage, refusal
 from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
@@ -87,7 +87,7 @@ def test_a_folder_answers_as_its_module(serve: Serve, tmp_path: Path) -> None:
     model = served.http.get("/v2/models/lit").json()
     assert model["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
     assert [(output["name"], output["shape"]) for output in model["outputs"]] == [("logits", [-1, 5]), ("total", [-1])]
-    assert inspect(Question(place))[0]["source"]["read_from"] == "example_input_array of Lit"
+    assert inspect(asked(place))[0]["source"]["read_from"] == "example_input_array of Lit"
 
 
 def test_a_checkpoint_alone_tells_what_is_missing(serve: Serve, tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_a_checkpoint_alone_tells_what_is_missing(serve: Serve, tmp_path: Path) 
 def test_without_an_example_inputs_and_outputs_are_declared(tmp_path: Path) -> None:
     place, _ = folder(tmp_path, has_example=False)
     with pytest.raises(TargetError, match=r"forward takes x; set self\.example_input_array in Lit, or write in lit/"):
-        inspect(Question(place))
+        inspect(asked(place))
     table = {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}],
         "outputs": [{"name": "logits", "shape": ["batch", 4]}, {"name": "total", "shape": ["batch"]}],
     }
-    described = inspect(Question(place, declared=read_declared(table, "of the test")))[0]
+    described = inspect(asked(place, read_declared(table, "of the test")))[0]
     assert described["batch_axis"]
     assert described["source"]["read_from"] == "samovar.toml"
 
@@ -136,7 +136,7 @@ def test_pickled_objects_in_a_checkpoint_are_not_loaded(tmp_path: Path) -> None:
     place, _ = folder(tmp_path)
     torch.save({"pytorch-lightning_version": "2", "state_dict": Malicious(tmp_path / "ran")}, place / "lit.ckpt")
     with pytest.raises(UnsafeFormatError, match=r"lit is a folder whose weights, lit\.ckpt, are a pickle with"):
-        inspect(Question(place))
+        inspect(asked(place))
     assert not (tmp_path / "ran").exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from formats.compared import Arrays, check_answers, check_damage, refusal, same
+from formats.compared import Arrays, asked, check_answers, check_damage, refusal, same
 from samovar.config.declared import read_declared
 from samovar.errors import TargetError, UnsafeFormatError
 from samovar.runtimes import Question, runtime_for
@@ -99,7 +99,7 @@ def test_a_folder_answers_as_its_module(serve: Serve, tmp_path: Path, weights: s
 
 def called(place: Path, arrays: Arrays) -> Arrays:
     """What the folder answers in this process."""
-    described = inspect(Question(place))[0]
+    described = inspect(asked(place))[0]
     options = {"threads": 1, "writable_inputs": False}
     outputs = load({**described, "options": options}).predict([arrays["x"]])
     return dict(zip([output["name"] for output in described["outputs"]], outputs, strict=True))
@@ -118,7 +118,7 @@ def test_options_change_the_numbers_a_little(tmp_path: Path, option: str, tolera
 
 def test_a_compiled_module_answers_as_the_other(tmp_path: Path) -> None:
     place, module = folder(tmp_path, options="compile = true")
-    described = inspect(Question(place))[0]
+    described = inspect(asked(place))[0]
     model = load({**described, "options": {"threads": 1, "writable_inputs": False}})
     for count in (1, 3, 8):
         found = model.predict([X[:count]])
@@ -142,7 +142,7 @@ def test_images_may_have_their_channels_last(tmp_path: Path) -> None:
 def test_unknown_options_are_told(tmp_path: Path) -> None:
     place, _ = folder(tmp_path, options='quantize = "fast"')
     with pytest.raises(Exception, match=r"\"quantize\" of net is 'fast'; it wants one of none, dynamic"):
-        inspect(Question(place))
+        inspect(asked(place))
 
 
 def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
