@@ -3,6 +3,7 @@
 Kinds of prediction: https://catboost.ai/docs/en/concepts/python-reference_catboost_predict
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ ABOUT = About(
 
 _MAGIC = b"CBM1"
 _JSON = re.compile(rb'\s*\{\s*"(ctr_data|features_info)"')  # its keys are sorted
+_KEYS = {"features_info", "model_info", "scale_and_bias"}
 _MANY_LABELS = ("MultiLogloss", "MultiCrossEntropy")
 
 
@@ -76,12 +78,24 @@ def _model(path: Path) -> Any:
     kind = _format(path)
     if kind is None:
         raise foreign(path) or TargetError(f"{path.name} is no CatBoost model", "save_model('model.cbm') writes one")
+    if kind == "json":
+        _check_whole(path)
     try:
         return catboost.CatBoost().load_model(path, format=kind)
     except catboost.CatBoostError as error:
         raise TargetError(
             f"{path.name} cannot be loaded by catboost: {text_of(error)}", "save or fetch the file again"
         ) from None
+
+
+def _check_whole(path: Path) -> None:
+    """Raise TargetError for JSON that was cut: catboost takes what is left for the whole."""
+    try:
+        lacking = _KEYS - json.loads(path.read_bytes()).keys()
+    except ValueError as error:
+        raise TargetError(f"{path.name} is cut or damaged: {error}", "save or fetch the file again") from None
+    if lacking:
+        raise TargetError(f"{path.name} is no CatBoost model: it has no {min(lacking)}", "save the model again")
 
 
 def _loss(model: Any) -> str:

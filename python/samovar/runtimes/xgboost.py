@@ -65,8 +65,11 @@ def inspect(question: Question) -> list[dict[str, Any]]:
     read_from = f"the model, whose objective is {_objective(booster)}"
     forest = _forest(booster)
     source: dict[str, Any] = {"read_from": read_from, "runtime_options": options}
-    if "c" in (booster.feature_types or ()) and not forest.categories:
-        source["note"] = "the file does not have its categories, as those of XGBoost 3.1 do: send their places"
+    names = booster.feature_names or range(booster.num_features())
+    kinds = zip(names, booster.feature_types or (), strict=False)
+    if lacking := [str(name) for name, kind in kinds if kind == "c" and name not in forest.categories]:
+        known = "which XGBoost keeps of data frames since 3.1, and of ASCII alone"
+        source["note"] = f"the file does not have the categories of {', '.join(lacking)}, {known}: send their places"
     return [forest.description(question, "xgboost", IMPORTS, **source)]
 
 
@@ -138,11 +141,16 @@ def categories_of(booster: Any) -> Mapping[str, list[Any]]:
 
 
 def _values(encoding: Mapping[str, Any]) -> list[Any]:
-    """Texts lie end to end, cut at `offsets`."""
+    """Texts lie end to end, cut at `offsets`; none where some are not ASCII.
+
+    XGBoost 3.2 counts characters there, and cuts off as many bytes at the end as UTF-8 takes more.
+    """
     values, offsets = encoding["values"], encoding.get("offsets")
     if offsets is None:
         return list(values)
     content = bytes(value % 256 for value in values)
+    if not content.isascii():
+        return []
     return [content[start:end].decode() for start, end in pairwise(offsets)]
 
 

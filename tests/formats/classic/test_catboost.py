@@ -91,6 +91,14 @@ def test_json_is_read_too(tmp_path: Path, policy: str) -> None:
     model = catboost.CatBoostClassifier(**SMALL, grow_policy=policy).fit(X, CITIES)
     model.save_model(tmp_path / "three.json", format="json")
     same(answers(tmp_path / "three.json", {"x": X[:8]}), classified(model, X[:8]), 1e-9)
+    content = (tmp_path / "three.json").read_bytes()
+    for damaged, fault in (
+        (content[: len(content) // 2], "is cut or damaged"),
+        (b'{"features_info": {}}', "has no model"),
+    ):
+        (tmp_path / "three.json").write_bytes(damaged)
+        with pytest.raises(TargetError, match=fault):
+            answers(tmp_path / "three.json", {})
 
 
 def test_ranks(tmp_path: Path) -> None:

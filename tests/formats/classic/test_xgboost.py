@@ -100,8 +100,19 @@ def test_categories_that_the_file_does_not_have_are_told(tmp_path: Path) -> None
     model = xgboost.XGBClassifier(**SMALL, enable_categorical=True, feature_types=["q", "c"]).fit(rows, Y)
     model.save_model(tmp_path / "places.json")
     source = describe(Question(tmp_path / "places.json"))[0]["source"]
-    assert "does not have its categories" in source["note"]
+    assert "does not have the categories of 1" in source["note"]
     same(answers(tmp_path / "places.json", {"x": rows[:8].astype(np.float32)}), classified(model, rows[:8]), 1e-6)
+
+
+def test_categories_that_are_not_ascii_are_places(tmp_path: Path) -> None:
+    cities = pd.Categorical(np.array(["Zürich", "łódź", "東京"])[THREE])
+    table = pd.DataFrame({"city": cities, "code": pd.Categorical(THREE)})
+    model = xgboost.XGBClassifier(**SMALL, enable_categorical=True).fit(table, Y)
+    model.save_model(tmp_path / "far.json")
+    (described,) = describe(Question(tmp_path / "far.json"))
+    assert "the categories of city, which XGBoost keeps" in described["source"]["note"]
+    inputs = {"city": cities.codes[:8].astype(np.float32), "code": THREE[:8].astype(np.int64)}
+    same(answers(tmp_path / "far.json", inputs), classified(model, table[:8]), 1e-6)
 
 
 def test_a_training_that_stopped_early(tmp_path: Path) -> None:
