@@ -382,10 +382,11 @@ def _example(columns: Columns, inputs: Sequence[FileTensor]) -> dict[str, Any]:
 
 
 def _guessed(estimator: Any, classes: list[list[Any]]) -> list[FileTensor]:
+    """Without the datatypes of what each call may answer otherwise."""
     if not hasattr(estimator, "predict"):
-        return [FileTensor(TRANSFORMED, Datatype.FP64, (_BATCH, -1))]
+        return [FileTensor(TRANSFORMED, None, (_BATCH, -1))]
     if not _has_labels(estimator):
-        return [FileTensor(PREDICTION, Datatype.FP64, (_BATCH,))]
+        return [FileTensor(PREDICTION, None, (_BATCH,))]
     labels = classes[0] if len(classes) == 1 else None
     return classifier_outputs(labels, Datatype.FP64 if hasattr(estimator, "predict_proba") else None)
 

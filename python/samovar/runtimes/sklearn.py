@@ -184,8 +184,9 @@ def _typed(found: Any, datatype: Datatype | None) -> Any:
     """What the estimator gives, as the signature has it: texts as bytes."""
     import numpy as np
 
-    if datatype is Datatype.BYTES:
-        return np.array([str(value).encode() for value in found.ravel()], object).reshape(found.shape)
+    if datatype is Datatype.BYTES or (datatype is None and found.dtype.kind in "OUS"):
+        encoded = [str(value).encode() for value in found.ravel()]
+        return np.array(encoded, "S" if datatype is None else object).reshape(found.shape)
     return np.ascontiguousarray(found, None if datatype is None else datatype.numpy_name)
 
 

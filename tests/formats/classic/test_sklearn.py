@@ -1,9 +1,11 @@
 """scikit-learn: skops archives, and pickles where they are trusted."""
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import joblib
 import numpy as np
 import pandas as pd
@@ -333,6 +335,25 @@ def test_a_pickle_is_served_only_where_it_is_trusted(serve: Serve, tmp_path: Pat
         arguments=["--trust", "linear"],
     )
     assert "trusted" in served.output()
+
+
+class Naming:
+    """Another's class, which says nothing of itself and answers texts."""
+
+    def predict(self, x: np.ndarray) -> list[str]:
+        return [NAMES[int(value > 0)] for value in x[:, 0]]
+
+
+def test_a_class_that_says_nothing_of_itself_may_answer_texts(serve: Serve, tmp_path: Path) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    (tmp_path / "naming.pkl").write_bytes(cloudpickle.dumps(Naming()))
+    check_answers(
+        serve,
+        tmp_path / "naming.pkl",
+        {"x": X},
+        lambda arrays: {"prediction": NAMES[(arrays["x"][:, 0] > 0).astype(int)].astype(object)},
+        arguments=["--trust", "naming"],
+    )
 
 
 class Malicious:
