@@ -17,6 +17,7 @@ __all__ = ["Target", "file_identity", "parse_target"]
 
 Kind = Literal["file", "model", "repository"]
 _PROGRAM = ".py"
+_CACHED, _SNAPSHOTS = "models--", "snapshots"  # in the cache of Hugging Face: models--owner--name/snapshots/commit
 _SHOWN_FILES = 3
 
 
@@ -78,12 +79,23 @@ def _parsed(text: str, *, is_declared: bool) -> Target:
 
 def _folder(folder: Path, *, is_declared: bool) -> Target:
     """A repository, a model of one, or the model file of a version of one."""
+    folder = _cached(folder) or folder
     if is_model_folder(folder):
         return _file(folder, None, is_declared=is_declared)
     version = folders.version(folder)
     if folders.is_version_number(folder.name) and version is not None and version.fault is None:
         return _file(version.path, None, is_declared=is_declared)
     return Target(folder, kind="model" if folders.is_model(folder) else "repository")
+
+
+def _cached(folder: Path) -> Path | None:
+    """The snapshot that the main branch is at, of a model in the cache of Hugging Face."""
+    try:
+        commit = (folder / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    found = folder / _SNAPSHOTS / commit
+    return found if folder.name.startswith(_CACHED) and commit and found.is_dir() else None
 
 
 def _file(path: Path, class_name: str | None, *, is_declared: bool) -> Target:
@@ -98,7 +110,10 @@ def file_identity(path: Path) -> tuple[str, str]:
     """Model and version of a file that cannot say them: its stem and "1", or those of the folders of a `model.*`.
 
     A folder that is one model stands for a file; in the folder of a version it may have any name, the version's too.
+    In the cache of Hugging Face the name is that of the model, without its owner.
     """
+    if path.parent.name == _SNAPSHOTS and path.parent.parent.name.startswith(_CACHED):
+        return path.parent.parent.name.rpartition("--")[2], "1"
     if folders.is_version_number(path.name) and path.is_dir():
         return path.parent.name, path.name
     if path.stem != "model":

@@ -141,3 +141,18 @@ def test_a_name_that_no_file_can_have_is_told(folder: Path) -> None:
         parse_target("x" * 300)
     with pytest.raises(TargetError, match="does not exist"):
         parse_target("app\0.py")
+
+
+def test_a_model_in_the_cache_of_a_hub_is_its_snapshot(tmp_path: Path) -> None:
+    cached = tmp_path / "models--owner--tiny-bert"
+    snapshot = cached / "snapshots" / "0a1b2c"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}')
+    (snapshot / "model.safetensors").touch()
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0a1b2c\n")
+    for target in (cached, snapshot):
+        assert parse_target(str(target)) == Target(snapshot)
+    assert file_identity(snapshot) == ("tiny-bert", "1")
+    (cached / "refs" / "main").write_text("gone")
+    assert parse_target(str(cached)).kind == "repository"
