@@ -67,7 +67,7 @@ def test_the_client_takes_records(shared: Served) -> None:
             ([{"city": "a"}], 'no column "age"'),
             ([{"city": "a", "age": 1}, {"city": "b"}], 'record 1 has no "age"'),
             ([{"city": "a", "age": 1, "id": 7}], 'has no column "id"'),
-            ([{"city": "a", "age": "b"}], "convert it"),
+            ([{"city": "a", "age": "b"}], 'column "age" has values of text and the model takes FP64; convert'),
             (np.zeros(3), "ndarray"),
         ]:
             with pytest.raises(InputError, match=words):

@@ -101,7 +101,9 @@ def _array(name: str, column: Any, datatype: Datatype | None) -> Any:
         array = np.array(elements) if is_fitting else array
     is_whole = datatype in _FLOATS or array.dtype.kind in "biu"
     if not (is_fitting and is_whole):
-        what = f"{array.dtype}" if array.dtype.kind != "O" else f"{type(array.tolist()[0]).__name__}, for instance,"
+        unfit = (element for element in array.tolist() if not isinstance(element, int | float | None))
+        names = {"U": "text", "S": "text", "O": f"type {type(next(unfit, None)).__name__}"}
+        what = names.get(array.dtype.kind, str(array.dtype))
         raise InputError(
             f'column "{name}" has values of {what} and the model takes {datatype.name}', "convert it before"
         )
