@@ -63,15 +63,11 @@ pub struct EngineState<'a> {
 
 /// Names of the columns of a matrix that is the one input.
 fn columns(spec: &VersionSpec) -> Vec<String> {
+    let ([matrix], true) = (&*spec.inputs, spec.batch_axis) else { return Vec::new() };
+    let &[width] = matrix.shape() else { return Vec::new() };
     let told = spec.source.get("columns").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let names: Vec<_> = told.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-    match &*spec.inputs {
-        [matrix] if spec.batch_axis => match matrix.shape() {
-            [width] if *width < 0 || usize::try_from(*width) == Ok(names.len()) => names,
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
-    }
+    if width < 0 || usize::try_from(width) == Ok(names.len()) { names } else { Vec::new() }
 }
 
 impl DataPlane {

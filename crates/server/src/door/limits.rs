@@ -5,8 +5,8 @@ use samovar_core::error::{Error, echo};
 use samovar_core::request::{Parameter, Parameters};
 use samovar_core::tensor::{MAX_RANK, NamedTensor};
 
-use super::invalid;
 use super::tensors::in_input;
+use super::{invalid, within};
 
 /// Bytes of the body of a request that is no inference.
 pub(crate) const MAX_CONTROL_BYTES: u64 = 1 << 20;
@@ -46,10 +46,7 @@ pub(crate) fn check_outputs(count: usize) -> Result<(), Error> {
 
 /// Is `name` not among `outputs`, and short enough to be looked for?
 pub(crate) fn check_output_is_new<'a>(mut outputs: impl Iterator<Item = &'a String>, name: &str) -> Result<(), Error> {
-    check_length(name).map_err(|mut fault| {
-        fault.message = format!("output \"{}\": {}", echo(name), fault.message);
-        fault
-    })?;
+    check_length(name).map_err(|fault| within(&format!("output \"{}\"", echo(name)), fault))?;
     if outputs.all(|other| other != name) {
         return Ok(());
     }
@@ -135,7 +132,6 @@ pub(crate) fn check_axes(count: usize) -> Result<(), Error> {
 
 /// `fault` with the name of the parameter before it.
 #[cold]
-pub(crate) fn in_parameter(key: &str, mut fault: Error) -> Error {
-    fault.message = format!("parameter \"{}\": {}", echo(key), fault.message);
-    fault
+pub(crate) fn in_parameter(key: &str, fault: Error) -> Error {
+    within(&format!("parameter \"{}\"", echo(key)), fault)
 }

@@ -24,6 +24,13 @@ pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidRequest, message)
 }
 
+/// `fault` with the place that it is in before it.
+#[cold]
+pub(crate) fn within(place: &str, mut fault: Error) -> Error {
+    fault.message = format!("{place}: {}", fault.message);
+    fault
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

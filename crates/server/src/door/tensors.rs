@@ -4,7 +4,7 @@ use bytes::Bytes;
 use samovar_core::error::{Code, Error, echo, echo_shape};
 use samovar_core::tensor::{Datatype, MAX_TENSOR_BYTES, Tensor, byte_size, count_bytes_elements, elements};
 
-use super::invalid;
+use super::{invalid, within};
 
 /// `data` as a tensor, if its size fits its shape and its elements are well formed.
 pub(crate) fn tensor(datatype: Datatype, shape: Vec<u64>, data: Bytes) -> Result<Tensor, Error> {
@@ -73,9 +73,8 @@ fn unknown_datatype(name: &str) -> Error {
 
 /// `fault` with the name of the input before it.
 #[cold]
-pub(crate) fn in_input(name: &str, mut fault: Error) -> Error {
-    fault.message = format!("input \"{}\": {}", echo(name), fault.message);
-    fault
+pub(crate) fn in_input(name: &str, fault: Error) -> Error {
+    within(&format!("input \"{}\"", echo(name)), fault)
 }
 
 #[cfg(test)]

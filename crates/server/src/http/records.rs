@@ -3,14 +3,14 @@
 //! A table is a model with one value per row in each input, or with one input whose row has a named value per column.
 
 use bytes::Bytes;
-use samovar_core::error::{Code, Error, echo};
+use samovar_core::error::{Error, echo};
 use samovar_core::tensor::{Datatype, NamedTensor, Tensor, TensorSpec};
 
 use super::json::Cursor;
 use super::json_array::scalar;
 use crate::data_plane::ModelMetadata;
-use crate::door::invalid;
 use crate::door::tensors::too_large;
+use crate::door::{invalid, within};
 
 /// Where the array of a request's records begins in its body.
 #[derive(Clone, Debug)]
@@ -48,17 +48,18 @@ struct Column<'a> {
 
 struct Table<'a> {
     columns: Vec<Column<'a>>,
-    /// The input whose row all columns are, side by side.
-    matrix: Option<&'a TensorSpec>,
+    /// Name, datatype and bytes of an element of the input whose row all columns are, side by side.
+    matrix: Option<(&'a str, Datatype, usize)>,
 }
 
 impl<'a> Table<'a> {
     fn of(metadata: &'a ModelMetadata) -> Result<Self, Error> {
         if let ([matrix], [_, ..]) = (&*metadata.inputs, &*metadata.columns) {
-            let datatype = matrix.datatype.filter(|datatype| datatype.size().is_some());
-            let datatype = datatype.ok_or_else(|| no_table(metadata))?;
+            let sized = matrix.datatype.and_then(|datatype| Some((datatype, datatype.size()?)));
+            let (datatype, size) = sized.ok_or_else(|| no_table(metadata))?;
             let column = |name: &'a String| Column { name, datatype, axes: &[], rows: 0, data: Vec::new() };
-            return Ok(Self { columns: metadata.columns.iter().map(column).collect(), matrix: Some(matrix) });
+            let columns = metadata.columns.iter().map(column).collect();
+            return Ok(Self { columns, matrix: Some((&matrix.name, datatype, size)) });
         }
         let column = |spec: &'a TensorSpec| {
             let axes = match spec.shape() {
@@ -105,18 +106,16 @@ impl<'a> Table<'a> {
     }
 
     fn tensors(self, rows: u64) -> Vec<NamedTensor> {
-        let Some(matrix) = self.matrix else {
+        let Some((name, datatype, size)) = self.matrix else {
             return self.columns.into_iter().map(|column| column.tensor(rows)).collect();
         };
-        let datatype = matrix.datatype.unwrap_or(Datatype::Fp32);
-        let size = datatype.size().unwrap_or(1);
         let mut values: Vec<_> = self.columns.iter().map(|column| column.data.chunks_exact(size)).collect();
         let mut data = Vec::with_capacity(self.bytes() as usize);
         for _ in 0..rows {
             values.iter_mut().for_each(|values| data.extend_from_slice(values.next().unwrap_or_default()));
         }
         let shape = vec![rows, self.columns.len() as u64];
-        vec![NamedTensor { name: matrix.name.clone(), tensor: Tensor { datatype, shape, data: Bytes::from(data) } }]
+        vec![NamedTensor { name: name.to_owned(), tensor: Tensor { datatype, shape, data: Bytes::from(data) } }]
     }
 }
 
@@ -161,19 +160,11 @@ const NAN32: [u8; 4] = f32::NAN.to_le_bytes();
 const NAN64: [u8; 8] = f64::NAN.to_le_bytes();
 
 fn no_table(metadata: &ModelMetadata) -> Error {
-    Error::new(
-        Code::InvalidRequest,
-        format!(
-            "model \"{}\" takes no `records`: it has no column names, or inputs of more than one value per row; send \
-             `inputs`",
-            metadata.name
-        ),
-    )
-}
-
-fn within(place: &str, mut fault: Error) -> Error {
-    fault.message = format!("{place}: {}", fault.message);
-    fault
+    invalid(format!(
+        "model \"{}\" takes no `records`: it has no column names, or inputs of more than one value per row; send \
+         `inputs`",
+        metadata.name
+    ))
 }
 
 #[cfg(test)]
