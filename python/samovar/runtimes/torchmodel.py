@@ -39,16 +39,14 @@ class TorchModel(FileModel):
     device, and those that come out are fetched from wherever they are.
     """
 
-    def __init__(
-        self, call: Callable[..., Any], signature: Signature, *, copies_inputs: bool, device: Any = None
-    ) -> None:
+    def __init__(self, call: Callable[..., Any], signature: Signature, *, copies_inputs: bool, device: Any) -> None:
         import numpy as np
         import torch
 
         self._np, self._torch = np, torch
         super().__init__(signature, lambda tensors: call(**tensors))
-        self._device = device if device is not None else torch.device("cpu")
-        self._copies_inputs = copies_inputs and self._device.type == "cpu"
+        self._device = device
+        self._copies_inputs = copies_inputs and device.type == "cpu"
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """Run one call; the outputs in the order of the signature.
