@@ -194,12 +194,12 @@ def runtime_for(path: Path) -> Runtime:
     """The runtime that is surest of `path`; of two, the first. Raises TargetError where none is."""
     found = _surest(path)
     if found is None:
-        from samovar.runtimes.contents import foreign
+        from samovar.runtimes.contents import GIVE, foreign
 
         fault = foreign(path) if path.is_file() else None
         seen = "" if fault is None else f": it{fault.message.removeprefix(path.name)}"
-        cure = None if fault is None else fault.next_step
-        if cure is None or cure.startswith("give "):
+        cure = GIVE if fault is None else fault.next_step
+        if cure == GIVE:
             cure = (
                 "give a Python file, a model file (.onnx, .pt, .skops ...) or a folder of a format in docs/formats.md; "
                 'or name its format in samovar.toml beside it: runtime = "onnx"'

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from samovar.errors import TargetError
 
-__all__ = ["ZIP", "foreign", "head", "json_start", "peek", "starts_as_pickle", "zip_entry", "zip_names"]
+__all__ = ["GIVE", "ZIP", "foreign", "head", "json_start", "peek", "starts_as_pickle", "zip_entry", "zip_names"]
 
 ZIP = b"PK\x03\x04"
+GIVE = "give the file of the model"
+"""The cure of `foreign` for what is no model, whatever is done to it."""
 
 _HEAD = 512
 _AGAIN = "fetch the file again"
@@ -18,10 +20,10 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xfd7zXZ\x00", "compressed by xz", "unpack it with unxz"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it with unzstd"),
     (b"\x89HDF\r\n", "an HDF5 file (of Keras, often)", "export the model to ONNX"),
-    (b"\x93NUMPY", "a numpy array", "give the file of the model"),
+    (b"\x93NUMPY", "a numpy array", GIVE),
     (b"GGUF", "a GGUF file", "export the model to ONNX"),
-    (b"\x7fELF", "a native library or program", "give the file of the model"),
-    (b"%PDF", "a PDF document", "give the file of the model"),
+    (b"\x7fELF", "a native library or program", GIVE),
+    (b"%PDF", "a PDF document", GIVE),
 )
 _PAGES = (b"<!doctype html", b"<html")
 
@@ -106,7 +108,7 @@ def _kind(start: bytes) -> tuple[str, str] | None:
     if start[257:262] == b"ustar":
         return "a tar archive", "unpack it with tar -xf"
     if _is_text(start):
-        return f"a text that begins with {start[:20].decode('utf-8', 'replace')!r}", "give the file of the model"
+        return f"a text that begins with {start[:20].decode('utf-8', 'replace')!r}", GIVE
     return None
 
 
