@@ -98,7 +98,7 @@ def configure(
 
 def is_of_a_model(content: Mapping[str, Any]) -> bool:
     """Whether a samovar.toml has keys of a model, and no others; `trust = true` is one, and a list is an engine's."""
-    return bool(content) and all(key in MODEL_KEYS and not isinstance(content.get("trust"), list) for key in content)
+    return bool(content) and content.keys() <= set(MODEL_KEYS) and not isinstance(content.get("trust"), list)
 
 
 def _check_names(names: Iterable[str], where: str) -> None:
