@@ -43,6 +43,23 @@ def block(page: Path, language: str, index: int = 0) -> str:
     return [found.text for found in blocks(page) if found.language == language][index]
 
 
+def typed(commands: str, folder: Path, *, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Type commands into a shell whose python is this one; fails where any of them does."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-e", "-c", f'curl() {{ command curl -sS "$@"; }}\n{commands}'],
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+    assert ran.returncode == 0, f"$ {commands}\nended with {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    return ran
+
+
 class Reader:
     """Does what a page says in `folder`, where it writes its files; those of the checkout it serves from there.
 
@@ -110,18 +127,7 @@ class Reader:
         if ADDRESS in command:
             command = command.replace(ADDRESS, f"127.0.0.1:{self._engine().port}")
         command = command.replace(" examples/", f" {ROOT}/examples/")
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        ran = subprocess.run(
-            ["bash", "-c", f'curl() {{ command curl -sS "$@"; }}\n{command}'],
-            check=False,
-            cwd=self._folder,
-            env={**os.environ, "PATH": path},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=40,
-        )
-        assert ran.returncode == 0, f"$ {command}\nended with {ran.returncode}\n{ran.stdout}{ran.stderr}"
+        ran = typed(command, self._folder, timeout_s=40)
         return ran.stdout + ran.stderr
 
 

@@ -1,15 +1,13 @@
 """The recipes of docs/formats.md, played as they are printed, in the environment that has what they install."""
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
+from guides import ADDRESS, ROOT, typed
 from serving import Serve
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "formats.md"
 PLAYED = {
     "classic": (
@@ -55,26 +53,11 @@ def check_recipe(title: str, serve: Serve, folder: Path) -> None:
     whole = found[_SERVED_BEFORE[title]] + found[title] if title in _SERVED_BEFORE else found[title]
     script = re.sub(r"^pip install .*\n", "", whole, flags=re.MULTILINE)
     before, serving, calls = re.split(r"^(samovar serve .*)\n", script, flags=re.MULTILINE)
-    _run(before, folder)
+    typed(before, folder, timeout_s=120)
     target, *options = shlex.split(serving)[2:]
     served = serve(str(folder / target), options=options, timeout_s=120.0)
     assert calls.startswith("samovar infer ")
     address = f'samovar() {{ {sys.executable} -m samovar "$@" --engine {served.ready["admin"]}; }}\n'
-    told = _run(address + calls.replace("127.0.0.1:8000", f"127.0.0.1:{served.port}"), folder)
+    calls = calls.replace(ADDRESS, f"127.0.0.1:{served.port}")
+    told = typed(address + calls, folder, timeout_s=120).stdout
     assert re.search(r"(FP32|FP64|INT64|BYTES) \[1", told), told
-
-
-def _run(commands: str, folder: Path) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(
-        ["bash", "-e", "-c", commands],
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ran.returncode == 0, f"{commands}\nended with {ran.returncode}\n{ran.stdout}{ran.stderr}"
-    return ran.stdout
