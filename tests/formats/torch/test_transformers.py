@@ -294,6 +294,21 @@ def test_a_service_streams_a_text_until_its_client_hangs_up(serve: Serve, tmp_pa
         connection.close()
 
 
+def check_made(folder: Path, model: Any, words: Any) -> None:
+    """A folder of both makes of texts, in any batch, what the model makes of each alone."""
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+
+    def expected(some: Arrays) -> Arrays:
+        found = [
+            model.generate(**words(text, return_tensors="pt", return_token_type_ids=False), max_new_tokens=6)[0]
+            for text in plain(some["prompt"])
+        ]
+        return {"text": np.array([words.decode(tokens, skip_special_tokens=True) for tokens in found], object)}
+
+    check_batches(load(FORMAT, folder, max_new_tokens=6), {"prompt": TEXTS}, expected)
+
+
 def test_texts_are_made_into_texts(tmp_path: Path) -> None:
     _, words = generating(tmp_path / "gpt")
     torch.manual_seed(4)
@@ -309,18 +324,7 @@ def test_texts_are_made_into_texts(tmp_path: Path) -> None:
         pad_token_id=0,
         initializer_factor=3.0,
     )
-    model = transformers.T5ForConditionalGeneration(config).eval()
-    model.save_pretrained(tmp_path / "translated")
-    words.save_pretrained(tmp_path / "translated")
-
-    def expected(some: Arrays) -> Arrays:
-        found = [
-            model.generate(**words(text, return_tensors="pt", return_token_type_ids=False), max_new_tokens=6)[0]
-            for text in plain(some["prompt"])
-        ]
-        return {"text": np.array([words.decode(tokens, skip_special_tokens=True) for tokens in found], object)}
-
-    check_batches(load(FORMAT, tmp_path / "translated", max_new_tokens=6), {"prompt": TEXTS}, expected)
+    check_made(tmp_path / "translated", transformers.T5ForConditionalGeneration(config).eval(), words)
 
 
 def test_a_folder_that_says_no_task_wants_it_declared(tmp_path: Path) -> None:
@@ -355,16 +359,7 @@ def test_an_encoder_with_places_pads_behind_the_text(tmp_path: Path) -> None:
         decoder_start_token_id=0,
         forced_eos_token_id=None,
     )
-    model = transformers.BartForConditionalGeneration(config).eval()
-    model.save_pretrained(tmp_path / "told")
-    words.save_pretrained(tmp_path / "told")
-
-    def expected(some: Arrays) -> Arrays:
-        tokens = [words(text, return_tensors="pt")["input_ids"] for text in plain(some["prompt"])]
-        found = [model.generate(one, max_new_tokens=6)[0] for one in tokens]
-        return {"text": np.array([words.decode(tokens, skip_special_tokens=True) for tokens in found], object)}
-
-    check_batches(load(FORMAT, tmp_path / "told", max_new_tokens=6), {"prompt": TEXTS}, expected)
+    check_made(tmp_path / "told", transformers.BartForConditionalGeneration(config).eval(), words)
 
 
 def test_what_is_no_whole_model_of_texts_is_told(tmp_path: Path) -> None:
