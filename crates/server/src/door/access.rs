@@ -77,6 +77,7 @@ impl Drop for AccessLine<'_> {
         };
         tracing::info!(
             target: "samovar::access",
+            message = "request",
             door,
             method = &*self.method,
             path = &*self.path,
@@ -89,7 +90,6 @@ impl Drop for AccessLine<'_> {
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             code = self.outcome.1.map(Code::slug),
-            "request"
         );
     }
 }

@@ -6,19 +6,18 @@ mod sink;
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use samovar_core::config::LogFormat;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
-use self::sink::Writer;
+use self::sink::{Sink, Writer};
 
 /// The field with the last lines of a worker: people have just read each of them.
 const WRITTEN_BEFORE: &str = "stderr";
@@ -53,76 +52,117 @@ pub fn init(format: LogFormat) -> Guard {
     let is_terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
     let erases = Arc::new(AtomicBool::new(is_terminal && format == LogFormat::Text));
-    let lines = Lines { format, colour, erases: Arc::clone(&erases), writer: sink };
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(LevelFilter::INFO).with(lines)).ok();
+    tracing::subscriber::set_global_default(Lines { format, colour, erases: Arc::clone(&erases), sink }).ok();
     Guard { writer, erases }
 }
 
-/// Events as lines.
-struct Lines<W> {
+/// Events as lines. Spans are none of them.
+struct Lines {
     format: LogFormat,
     colour: bool,
     erases: Arc<AtomicBool>,
-    writer: W,
+    sink: Sink,
 }
 
 thread_local! {
     /// The line being written; kept for its memory.
-    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+    static LINE: RefCell<Line> = RefCell::default();
 }
 
-impl<S: Subscriber, W: for<'w> MakeWriter<'w> + 'static> Layer<S> for Lines<W> {
-    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::INFO)
+    }
+
+    fn event(&self, event: &Event<'_>) {
         LINE.with(|line| {
             // A Debug implementation that logs would come here twice; its inner line gets a buffer of its own.
             match line.try_borrow_mut() {
                 Ok(mut line) => self.write(&mut line, event),
-                Err(_) => self.write(&mut String::new(), event),
+                Err(_) => self.write(&mut Line::default(), event),
             }
         });
     }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
 }
 
-impl<W: for<'w> MakeWriter<'w>> Lines<W> {
-    fn write(&self, line: &mut String, event: &Event<'_>) {
-        line.clear();
+impl Lines {
+    fn write(&self, line: &mut Line, event: &Event<'_>) {
+        line.text.clear();
         if self.erases.load(Ordering::Relaxed) {
-            line.push_str(ERASE_LINE);
+            line.text.push_str(ERASE_LINE);
         }
         match self.format {
-            LogFormat::Json => json_line(line, event),
-            LogFormat::Text => text_line(line, event, self.colour),
+            LogFormat::Json => line.json(event),
+            LogFormat::Text => line.text(event, self.colour),
         }
-        // There is nobody to tell.
-        self.writer.make_writer().write_all(line.as_bytes()).ok();
-        if line.capacity() > 1 << 16 {
-            *line = String::new();
+        self.sink.push(line.text.as_bytes());
+        if line.text.capacity() > 1 << 16 {
+            line.text = String::new();
         }
     }
 }
 
-fn json_line(line: &mut String, event: &Event<'_>) {
-    line.push_str("{\"timestamp\":\"");
-    push_time(line, SystemTime::now());
-    line.push_str("\",\"level\":\"");
-    line.push_str(event.metadata().level().as_str());
-    line.push('"');
-    event.record(&mut JsonFields(line));
-    line.push_str("}\n");
+/// A line, and the second in which the last one was written: of those that are many, few begin a new one.
+#[derive(Default)]
+struct Line {
+    text: String,
+    second: u64,
+    /// `second` as `2026-01-31T23:59:59.`
+    date: String,
 }
 
-fn text_line(line: &mut String, event: &Event<'_>, colour: bool) {
-    push_time(line, SystemTime::now());
-    let level = *event.metadata().level();
-    let (on, off) = match level {
-        _ if !colour => ("", ""),
-        Level::ERROR => ("\x1b[31m", "\x1b[0m"),
-        Level::WARN => ("\x1b[33m", "\x1b[0m"),
-        _ => ("\x1b[32m", "\x1b[0m"),
-    };
-    write!(line, " {on}{:5}{off}", level.as_str()).ok();
-    event.record(&mut TextFields(line));
-    line.push('\n');
+impl Line {
+    fn json(&mut self, event: &Event<'_>) {
+        self.text.push_str("{\"timestamp\":\"");
+        self.time(SystemTime::now());
+        self.text.push_str("\",\"level\":\"");
+        self.text.push_str(event.metadata().level().as_str());
+        self.text.push('"');
+        event.record(&mut JsonFields(&mut self.text));
+        self.text.push_str("}\n");
+    }
+
+    fn text(&mut self, event: &Event<'_>, colour: bool) {
+        self.time(SystemTime::now());
+        let level = *event.metadata().level();
+        let (on, off) = match level {
+            _ if !colour => ("", ""),
+            Level::ERROR => ("\x1b[31m", "\x1b[0m"),
+            Level::WARN => ("\x1b[33m", "\x1b[0m"),
+            _ => ("\x1b[32m", "\x1b[0m"),
+        };
+        write!(self.text, " {on}{:5}{off}", level.as_str()).ok();
+        event.record(&mut TextFields(&mut self.text));
+        self.text.push('\n');
+    }
+
+    /// `2026-01-31T23:59:59.999Z`.
+    fn time(&mut self, time: SystemTime) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.date.is_empty() || since.as_secs() != self.second {
+            self.second = since.as_secs();
+            self.date.clear();
+            push_date(&mut self.date, self.second);
+        }
+        self.text.push_str(&self.date);
+        push_padded(&mut self.text, u64::from(since.subsec_millis()), 3, 'Z');
+    }
 }
 
 /// Members of one flat object.
@@ -177,17 +217,29 @@ impl Visit for JsonFields<'_> {
 /// The message, then `key=value`.
 struct TextFields<'a>(&'a mut String);
 
+impl TextFields<'_> {
+    fn key(&mut self, field: &Field) {
+        self.0.push(' ');
+        self.0.push_str(field.name());
+        self.0.push('=');
+    }
+
+    fn plain(&mut self, field: &Field, value: &str) {
+        self.key(field);
+        self.0.push_str(value);
+    }
+}
+
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == WRITTEN_BEFORE {
             return;
         }
-        self.0.push(' ');
         if field.name() == "message" {
+            self.0.push(' ');
             return escape(self.0, value, Escapes::Text);
         }
-        self.0.push_str(field.name());
-        self.0.push('=');
+        self.key(field);
         if value.is_empty() || value.contains([' ', '"', '=', '\\']) {
             self.0.push('"');
             escape(self.0, value, Escapes::Quoted);
@@ -204,6 +256,18 @@ impl Visit for TextFields<'_> {
         } else {
             self.record_str(field, &format!("{value:?}"));
         }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, itoa::Buffer::new().format(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, itoa::Buffer::new().format(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.plain(field, zmij::Buffer::new().format(value));
     }
 }
 
@@ -230,7 +294,8 @@ impl fmt::Write for Escaping<'_> {
 
 fn escape(line: &mut String, text: &str, escapes: Escapes) {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if text.bytes().all(is_plain) {
+    // Without a way out in the middle, which keeps the compiler from looking at many bytes at once.
+    if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
         return line.push_str(text);
     }
     for character in text.chars() {
@@ -251,10 +316,8 @@ fn is_hidden(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `2026-01-31T23:59:59.999Z`. Days to date: Hinnant's `civil_from_days`.
-fn push_time(line: &mut String, time: SystemTime) {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs();
+/// `2026-01-31T23:59:59.`, so many seconds after the epoch. Days to date: Hinnant's `civil_from_days`.
+fn push_date(line: &mut String, seconds: u64) {
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -269,7 +332,6 @@ fn push_time(line: &mut String, time: SystemTime) {
     push_padded(line, seconds / 3_600 % 24, 2, ':');
     push_padded(line, seconds / 60 % 60, 2, ':');
     push_padded(line, seconds % 60, 2, '.');
-    push_padded(line, u64::from(since.subsec_millis()), 3, 'Z');
 }
 
 fn push_padded(line: &mut String, value: u64, width: usize, end: char) {
@@ -291,19 +353,12 @@ mod tests {
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Memory {
+    impl io::Write for Memory {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
-        }
-    }
-
-    impl<'w> MakeWriter<'w> for Memory {
-        type Writer = Self;
-        fn make_writer(&'w self) -> Self {
-            self.clone()
         }
     }
 
@@ -314,9 +369,9 @@ mod tests {
     fn written(format: LogFormat, erases: bool, log: impl FnOnce()) -> String {
         let memory = Memory::default();
         let erases = Arc::new(AtomicBool::new(erases));
-        let lines = Lines { format, colour: false, erases, writer: memory.clone() };
-        let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(lines);
-        tracing::subscriber::with_default(subscriber, log);
+        let (sink, writer) = Writer::start(memory.clone());
+        tracing::subscriber::with_default(Lines { format, colour: false, erases, sink }, log);
+        drop(writer);
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -389,6 +444,7 @@ mod tests {
 
     #[test]
     fn times_are_utc() {
+        let mut line = Line::default();
         for (seconds, wanted) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399, "2000-02-28T23:59:59.000Z"),
@@ -396,9 +452,9 @@ mod tests {
             (1_767_225_599, "2025-12-31T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
-            let mut line = String::new();
-            push_time(&mut line, UNIX_EPOCH + Duration::from_secs(seconds));
-            assert_eq!(line, wanted);
+            line.text.clear();
+            line.time(UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(line.text, wanted);
         }
     }
 }
