@@ -32,7 +32,7 @@ fn decode_json(body: &Bytes, rounds: u64) -> Result<(), Box<dyn Error>> {
 /// The answer of the echo benchmark.
 pub(crate) fn encode_echo(rounds: u64) -> Result<(), Box<dyn Error>> {
     let outputs = vec![data::tensor("output", &data::echo())];
-    let response = InferResponse { model: "echo".into(), version: "1".into(), outputs };
+    let response = InferResponse { model: "echo".into(), version: "1".into(), outputs, has_company: false };
     for _ in 0..rounds {
         black_box(guard::encode_json(black_box(&response))?);
     }

@@ -96,6 +96,7 @@ struct Parts {
     outputs: Vec<Option<Vec<Tensor>>>,
     missing: usize,
     stages: Stages,
+    has_company: bool,
 }
 
 /// One item of a request: which rows of it, and where its outputs belong.
@@ -123,6 +124,7 @@ impl Pending {
                 outputs: (0..parts).map(|_| None).collect(),
                 missing: parts,
                 stages: Stages::default(),
+                has_company: false,
             }),
         };
         (Arc::new(pending), receiver)
@@ -145,18 +147,26 @@ impl Pending {
         self.responder.finish(Ok(piece));
     }
 
-    /// The outputs of one part are there, after `stages`; the last one answers the request.
-    pub fn complete(&self, index: usize, outputs: Vec<Tensor>, stages: Stages) {
+    /// The outputs of one part are there, after `stages`, and with those of other parts if it `has_company`; the last one
+    /// answers the request.
+    pub fn complete(&self, index: usize, outputs: Vec<Tensor>, (stages, has_company): (Stages, bool)) {
         let mut parts = self.parts.lock();
         let Some(place @ None) = parts.outputs.get_mut(index) else { return };
         *place = Some(outputs);
         parts.missing -= 1;
         parts.stages = parts.stages.max(stages);
+        parts.has_company = has_company;
         if parts.missing == 0 {
             let pieces: Vec<_> = parts.outputs.iter_mut().filter_map(Option::take).collect();
             drop(parts);
             self.responder.finish(join(pieces).map(|tensors| Piece { head: None, tensors }));
         }
+    }
+
+    /// Did the batch that completed it answer other requests too?
+    #[must_use]
+    pub fn has_company(&self) -> bool {
+        self.parts.lock().has_company
     }
 
     /// Where the time of the parts went that are complete.
@@ -266,11 +276,11 @@ pub(crate) mod tests {
     fn parts_are_joined_in_order_whenever_they_come() {
         let (pending, mut receiver) = Pending::new(accepted(), 2, None);
         let stages = |queue, compute| Stages { queue, compute, ..Stages::default() };
-        pending.complete(1, tensor(b"c"), stages(5, 1));
-        pending.complete(1, tensor(b"x"), stages(9, 9));
+        pending.complete(1, tensor(b"c"), (stages(5, 1), true));
+        pending.complete(1, tensor(b"x"), (stages(9, 9), true));
         assert!(receiver.try_recv().is_err());
-        pending.complete(0, tensor(b"ab"), stages(2, 3));
-        assert_eq!(pending.stages(), stages(5, 3));
+        pending.complete(0, tensor(b"ab"), (stages(2, 3), false));
+        assert_eq!((pending.stages(), pending.has_company()), (stages(5, 3), false));
         let outputs = receiver.try_recv().unwrap().unwrap().tensors;
         assert_eq!((outputs[0].shape.as_slice(), outputs[0].data.as_ref()), ([3].as_slice(), b"abc".as_slice()));
     }
@@ -279,7 +289,7 @@ pub(crate) mod tests {
     fn the_first_end_wins() {
         let (pending, mut receiver) = Pending::new(accepted(), 1, None);
         assert!(pending.fail(Error::new(Code::DeadlineExceeded, "late")));
-        pending.complete(0, tensor(b"a"), Stages::default());
+        pending.complete(0, tensor(b"a"), (Stages::default(), false));
         assert!(!pending.fail(Error::new(Code::Internal, "again")));
         assert_eq!(receiver.try_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
     }

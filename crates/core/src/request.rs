@@ -71,6 +71,8 @@ pub struct InferResponse {
     pub version: Arc<str>,
     /// Outputs in the order wanted.
     pub outputs: Vec<NamedTensor>,
+    /// Other requests were answered by the same batch.
+    pub has_company: bool,
 }
 
 /// The head of an HTTP request.

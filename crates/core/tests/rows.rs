@@ -107,7 +107,7 @@ fn run(spec: &VersionSpec, batch: &[Item<Part>]) {
     let mut first = 0;
     for item in batch {
         let part = &item.request;
-        part.pending.complete(part.index, split.part(first, u64::from(item.rows)), Stages::default());
+        part.pending.complete(part.index, split.part(first, u64::from(item.rows)), (Stages::default(), true));
         first += u64::from(item.rows);
     }
 }

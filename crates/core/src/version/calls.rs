@@ -233,7 +233,7 @@ impl Version {
                 for item in items {
                     let stages = Stages { queue: stages.queue + assigned.saturating_sub(item.arrived), ..stages };
                     let outputs = split.part(first, u64::from(item.rows));
-                    item.request.pending.complete(item.request.index, outputs, stages);
+                    item.request.pending.complete(item.request.index, outputs, (stages, items.len() > 1));
                     first += u64::from(item.rows);
                 }
             }

@@ -139,7 +139,12 @@ impl Version {
             let find = |name: &String| named.iter().find(|output| output.name == *name).cloned();
             named = pending.accepted.outputs.iter().filter_map(find).collect();
         }
-        InferResponse { model: Arc::clone(&self.name), version: Arc::clone(&self.version), outputs: named }
+        InferResponse {
+            model: Arc::clone(&self.name),
+            version: Arc::clone(&self.version),
+            outputs: named,
+            has_company: pending.has_company(),
+        }
     }
 }
 

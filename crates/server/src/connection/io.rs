@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use samovar_core::clock::{self, Nanos};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep};
 
 use super::pulse::Pulse;
@@ -28,8 +29,18 @@ pub(crate) struct Timers {
     pub(crate) keep_alive: Nanos,
 }
 
-/// What tokio's timer rounds to.
-const TIMER_TICK: Duration = Duration::from_millis(1);
+/// Pieces that are not longer together are copied, which costs less than to have the kernel gather them.
+const SMALL: usize = 1 << 10;
+
+/// `slices` as one, if they have room in `whole`.
+fn gather<'a>(slices: &[io::IoSlice<'_>], whole: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for slice in slices {
+        whole.get_mut(end..end + slice.len())?.copy_from_slice(slice);
+        end += slice.len();
+    }
+    whole.get(..end)
+}
 
 /// A socket of either kind.
 #[derive(Debug)]
@@ -44,6 +55,8 @@ pub(crate) struct TimedStream {
     pulse: Arc<Pulse>,
     timers: Timers,
     sleep: Pin<Box<Sleep>>,
+    /// When `sleep` ends.
+    armed: Nanos,
     /// Read before, to be read again.
     replay: Bytes,
     /// Since when part of an answer waits for the client to read.
@@ -55,7 +68,9 @@ pub(crate) struct TimedStream {
 impl TimedStream {
     pub(crate) fn new(stream: Stream, pulse: Arc<Pulse>, timers: Timers) -> Self {
         let sleep = Box::pin(tokio::time::sleep(Duration::from_nanos(timers.header)));
-        Self { stream, pulse, timers, sleep, replay: Bytes::new(), write_blocked: None, linger_until: None }
+        let armed = clock::now().saturating_add(timers.header);
+        let (replay, write_blocked, linger_until) = (Bytes::new(), None, None);
+        Self { stream, pulse, timers, sleep, armed, replay, write_blocked, linger_until }
     }
 
     /// Read `start` once more, before what follows it.
@@ -68,19 +83,23 @@ impl TimedStream {
 
     /// Ready when `deadline` has passed; else the task is woken then, or earlier.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Nanos) -> Poll<()> {
+        // A later deadline than the armed one waits until that fires; most never get there, and read no clock.
+        if self.armed > deadline {
+            self.arm(deadline);
+        }
         loop {
-            let now = clock::now();
-            if now >= deadline {
+            ready!(self.sleep.as_mut().poll(cx));
+            if clock::now() >= deadline {
                 return Poll::Ready(());
             }
-            let due = Instant::now() + Duration::from_nanos((deadline - now).min(u64::MAX / 4));
-            // A later deadline than the armed one waits until that fires; most never get there.
-            if self.sleep.deadline() > due + TIMER_TICK {
-                self.sleep.as_mut().reset(due);
-            }
-            ready!(self.sleep.as_mut().poll(cx));
-            self.sleep.as_mut().reset(due);
+            self.arm(deadline);
         }
+    }
+
+    fn arm(&mut self, deadline: Nanos) {
+        let left = deadline.saturating_sub(clock::now()).min(u64::MAX / 4);
+        self.sleep.as_mut().reset(Instant::now() + Duration::from_nanos(left));
+        self.armed = deadline;
     }
 
     /// Ready when a client has not read for too long.
@@ -113,6 +132,15 @@ impl TimedStream {
             let _best_effort = self.stream().poll_write(cx, answer);
         }
         Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Ready to write; pending once for the first part of an answer that is one of many.
+    ///
+    /// So all of them are made before the first is written, and written one right after the other. With the work on the
+    /// next answer between two writes, a client that reads many connections falls asleep meanwhile, and each write pays
+    /// for waking it: 13 % of the engine's time at 32 connections.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pulse.take_company() { pin!(yield_now()).poll(cx) } else { Poll::Ready(()) }
     }
 
     fn after_write(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -173,6 +201,7 @@ impl AsyncRead for TimedStream {
 impl AsyncWrite for TimedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_turn(cx));
         let written = this.stream().poll_write(cx, bytes);
         this.after_write(cx, written)
     }
@@ -183,7 +212,12 @@ impl AsyncWrite for TimedStream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = this.stream().poll_write_vectored(cx, slices);
+        ready!(this.poll_turn(cx));
+        let mut small = [0; SMALL];
+        let written = match gather(slices, &mut small) {
+            Some(whole) => this.stream().poll_write(cx, whole),
+            None => this.stream().poll_write_vectored(cx, slices),
+        };
         this.after_write(cx, written)
     }
 
@@ -258,5 +292,64 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connected(pulse: &Arc<Pulse>) -> (TcpStream, TimedStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), async { listener.accept().await });
+        let timers = Timers { header: 60_000_000_000, keep_alive: 60_000_000_000 };
+        (client.unwrap(), TimedStream::new(Stream::Tcp(accepted.unwrap().0), Arc::clone(pulse), timers))
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_company_waits_for_one_turn() {
+        let pulse = Pulse::new(None);
+        let (mut client, mut stream) = connected(&pulse).await;
+        for (has_company, wanted) in [(true, 2), (false, 1), (true, 2)] {
+            pulse.begin();
+            if has_company {
+                pulse.keep_company();
+            }
+            pulse.answered();
+            let mut polls = 0;
+            let mut write = async |bytes: &[u8]| {
+                poll_fn(|cx| {
+                    polls += 1;
+                    Pin::new(&mut stream).poll_write(cx, bytes)
+                })
+                .await
+                .unwrap()
+            };
+            assert_eq!(write(b"one").await + write(b"two").await, 6);
+            assert_eq!(polls, wanted + 1, "{has_company}"); // the second part goes at once
+        }
+        let mut read = [0; 18];
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"onetwoonetwoonetwo");
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_whole_whatever_their_length() {
+        let (mut client, mut stream) = connected(&Pulse::new(None)).await;
+        for length in [0, 1, SMALL / 2, SMALL / 2 + 1, SMALL, 3 * SMALL] {
+            let (first, second) = (vec![b'a'; length], vec![b'b'; length]);
+            let slices = [io::IoSlice::new(&first), io::IoSlice::new(&[]), io::IoSlice::new(&second)];
+            let written = stream.write_vectored(&slices).await.unwrap();
+            assert_eq!(written, 2 * length);
+            let mut read = vec![0; written];
+            client.read_exact(&mut read).await.unwrap();
+            assert_eq!(read, [first, second].concat());
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -61,6 +61,8 @@ pub(crate) struct Pulse {
     since: AtomicU64,
     /// Requests that run now, of a connection that carries MANY.
     running: AtomicUsize,
+    /// The answer to be written is one of many.
+    has_company: AtomicBool,
     /// How long the client may still be sending when the connection is closed, in nanoseconds.
     linger: AtomicU64,
     /// Who is on the other end; on a Unix socket nobody has an address.
@@ -76,6 +78,7 @@ impl Pulse {
             phase: AtomicU8::new(FRESH),
             since,
             running: AtomicUsize::new(0),
+            has_company: AtomicBool::new(false),
             linger: AtomicU64::new(0),
             peer,
             tunnel: Mutex::default(),
@@ -96,6 +99,11 @@ impl Pulse {
             HEAD => self.since.load(Relaxed),
             _ => clock::now(), // pipelined: it came while another request ran
         }
+    }
+
+    /// The answer to the one request that runs comes at the same moment as those to others.
+    pub(crate) fn keep_company(&self) {
+        self.has_company.store(self.phase.load(Relaxed) == BUSY, Relaxed);
     }
 
     /// The answer is there to be written.
@@ -156,6 +164,11 @@ impl Pulse {
             self.phase.store(HEAD, Relaxed);
             self.since.store(clock::now(), Relaxed);
         }
+    }
+
+    /// Is the answer to be written one of many? It is once.
+    pub(super) fn take_company(&self) -> bool {
+        self.has_company.load(Relaxed) && self.has_company.swap(false, Relaxed)
     }
 
     /// Something was written.

@@ -1,5 +1,6 @@
 //! From a request to its answer: guard, route, call, reply.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -43,7 +44,9 @@ impl Door {
 
     /// The answer, be it an error.
     async fn reply(&self, parts: &Parts, call: &mut Call<'_>) -> Reply {
-        let error = match panic::catch(self.route(parts, call)).await {
+        // Pinned here: a future that takes another one as an argument has room for it twice.
+        let routed = panic::catch(pin!(self.route(parts, call))).await;
+        let error = match routed {
             Ok(Ok(reply)) => return reply,
             Ok(Err(error)) => error,
             Err(panic) => panic::report(&self.plane, &call.request_id(&self.plane), &*panic),
@@ -123,6 +126,9 @@ impl Handler for Door {
         }
         // HTTP/2 ends a connection by frames of its own.
         let is_last = unread || self.plane.draining() || head.check_framing().is_err();
+        if reply.has_company {
+            pulse.keep_company();
+        }
         let closes = parts.version < Version::HTTP_2 && is_last;
         if closes {
             pulse.linger_briefly();

@@ -42,13 +42,13 @@ pub(super) async fn infer(plane: &Arc<DataPlane>, target: Target<'_>, call: &mut
 
 /// The answer, encoded: one that is there is not late any more.
 async fn reply(plane: &DataPlane, response: InferResponse, form: Form) -> Result<Reply, Error> {
-    let version = Arc::clone(&response.version);
+    let (version, has_company) = (Arc::clone(&response.version), response.has_company);
     let encoded = if text_length(&response, &form) < MIN_ASIDE_BYTES {
         encode(&response, &form)?
     } else {
         plane.aside(NEVER, move || encode(&response, &form)).await??
     };
-    Ok(Reply::outputs(encoded, version))
+    Ok(Reply::outputs(encoded, version).in_company(has_company))
 }
 
 /// The body, read and decoded.

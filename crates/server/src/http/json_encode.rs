@@ -227,7 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn response(outputs: Vec<NamedTensor>) -> InferResponse {
-        InferResponse { model: "m".into(), version: "1".into(), outputs }
+        InferResponse { model: "m".into(), version: "1".into(), outputs, has_company: false }
     }
 
     fn tensor(datatype: Datatype, shape: &[u64], data: Vec<u8>) -> NamedTensor {

@@ -44,6 +44,8 @@ pub(super) struct Reply {
     pub(super) code: Option<Code>,
     /// For the log: the version that ran.
     pub(super) version: Option<Arc<str>>,
+    /// Others are answered at the same moment.
+    pub(super) has_company: bool,
 }
 
 impl Reply {
@@ -62,6 +64,7 @@ impl Reply {
             retry_after_s: None,
             code: None,
             version: None,
+            has_company: false,
         }
     }
 
@@ -90,6 +93,11 @@ impl Reply {
         let Encoded { body, tensors, json_length } = encoded;
         let content_type = if json_length.is_some() { BLOBS } else { JSON };
         Self { tensors, json_length, version: Some(version), ..Self::ok(content_type, body) }
+    }
+
+    /// The same, with others at the same moment if it `has_company`.
+    pub(super) fn in_company(self, has_company: bool) -> Self {
+        Self { has_company, ..self }
     }
 
     /// Bytes of the whole body.
