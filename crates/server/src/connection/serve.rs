@@ -1,11 +1,12 @@
 //! Accepting connections, and ending them.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -276,10 +277,22 @@ async fn http1<H: Handler>(stream: TimedStream, handler: Arc<H>, pulse: Arc<Puls
     let mut builder = http1::Builder::new();
     builder.max_header_size(MAX_HEADER_BYTES).header_read_timeout(None);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
-    let parted = tokio::select! {
-        biased;
-        ended = &mut connection => Ok(ended),
-        held = parting(&mut stop, &pulse) => Err(held),
+    let parted = {
+        let told = stop.clone();
+        let mut parting = pin!(parting(&mut stop, &pulse));
+        let mut is_asked = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Ok(ended));
+            }
+            // Each request polls its connection three times or more: asked once, it wakes this task when told.
+            if is_asked && told.has_changed().is_ok_and(|is_told| !is_told) {
+                return Poll::Pending;
+            }
+            is_asked = true;
+            parting.as_mut().poll(cx).map(Err)
+        })
+        .await
     };
     let ended = match parted {
         Ok(ended) => ended,

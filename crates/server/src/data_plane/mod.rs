@@ -8,6 +8,7 @@ mod visit;
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -198,12 +199,14 @@ impl DataPlane {
 
     /// Do what takes long beside the threads that serve connections, on as many as there are processors. Dropping the
     /// future drops what has not begun. Errors with `shutting_down` and `deadline_exceeded`.
-    pub(crate) async fn aside<T: Send + 'static>(
+    ///
+    /// Boxed: few requests need it, and what every request's future can hold is moved about with it.
+    pub(crate) fn aside<T: Send + 'static>(
         &self,
         deadline: Nanos,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        self.aside.run(deadline, work).await
+    ) -> Pin<Box<dyn Future<Output = Result<T, Error>> + Send + '_>> {
+        Box::pin(self.aside.run(deadline, work))
     }
 
     /// Run one request and let its door `encode` the answer. Dropping the future cancels it. What came of both is
@@ -253,7 +256,10 @@ impl DataPlane {
     /// A short request id, unique in this process.
     #[must_use]
     pub fn make_id(&self) -> Arc<str> {
-        format!("{:016x}", self.next_id.fetch_add(1, Ordering::Relaxed)).into()
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let digits: [u8; 16] =
+            std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place) & 15) as usize]);
+        str::from_utf8(&digits).unwrap_or_default().into()
     }
 
     /// What is measured.

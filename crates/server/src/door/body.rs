@@ -65,7 +65,8 @@ where
 {
     let announced = announced(body, limits)?;
     if let Some(coding) = coding {
-        return inflate(body, Inflater::new(coding, limits.max_bytes), limits, grow).await;
+        // Boxed: no other body should carry its size.
+        return Box::pin(inflate(body, Inflater::new(coding, limits.max_bytes), limits, grow)).await;
     }
     let mut pace = Pace::new();
     let Some(first) = pace.next_part(body, limits, &mut grow).await? else { return Ok(Bytes::new()) };
