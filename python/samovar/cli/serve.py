@@ -13,7 +13,7 @@ import typer
 from samovar.config import ServerConfig, configure
 from samovar.config.settings import default_text
 from samovar.repository.targets import parse_target
-from samovar.server.handover import Handover, command
+from samovar.server.handover import Handover, command, environment
 
 __all__ = ["serve"]
 
@@ -85,6 +85,6 @@ def serve(
     # Ctrl-C waits until the engine's process can end without a traceback: see `samovar.__main__`.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        os.execv(words[0], words)  # noqa: S606 - the engine takes this process's place and id, without the command line in memory
+        os.execve(words[0], words, environment())  # noqa: S606 - the engine takes this process's place and id, without the command line in memory
     finally:  # it failed
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -12,7 +12,7 @@ from samovar.control.console import complete_streams, say
 from samovar.control.ready_file import ReadyFile
 from samovar.control.report import Report
 from samovar.errors import SamovarError, ServerError
-from samovar.server.handover import Handover
+from samovar.server.handover import Handover, leave_environment
 from samovar.server.inherited import Inherited
 
 __all__ = ["main"]
@@ -22,6 +22,7 @@ def main(descriptor: int) -> int:
     """Serve until told to stop; the exit code: 0 stopped, 1 nothing could be served, 2 the settings do not fit."""
     complete_streams()
     handover = Handover.read(descriptor)
+    leave_environment()
     news = _News(handover.news)
     if handover.lifeline is not None:
         os.set_inheritable(handover.lifeline, False)

@@ -13,7 +13,7 @@ from typing import Any, Self
 from samovar.config import configure
 from samovar.errors import ServerError, TargetError
 from samovar.repository.targets import Target, parse_target
-from samovar.server.handover import Handover, command
+from samovar.server.handover import Handover, command, environment
 
 __all__ = ["Server"]
 
@@ -124,7 +124,12 @@ def _start(handover: Callable[[tuple[int, int]], Handover], quiet: bool) -> tupl
     sink = subprocess.DEVNULL if quiet else None
     try:
         child = subprocess.Popen(
-            command(settings), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=inherited
+            command(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            pass_fds=inherited,
+            env=environment(),
         )
     finally:
         for descriptor in inherited:

@@ -1,4 +1,4 @@
-"""What a command line or a program hands to the engine process that it starts: targets and settings, as JSON."""
+"""What a command line or a program hands to the engine process that it starts: targets and settings, an environment."""
 
 import json
 import os
@@ -12,7 +12,12 @@ from samovar.config import Configuration, ServerConfig
 from samovar.config.declared import read_declared
 from samovar.repository.targets import Target
 
-__all__ = ["Handover", "command"]
+__all__ = ["Handover", "command", "environment", "leave_environment"]
+
+_TUNABLES = "GLIBC_TUNABLES"
+_KEPT_BLOCKS = "glibc.malloc.tcache_count=128"
+"""Freed blocks of one size that a thread keeps at hand. Of glibc's 7 a batch of 32 answers takes the rest from where a
+search is needed: 4 % of the time of an echo at 32 connections. No call sets it, and glibc reads it only at a start."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,20 @@ class Handover:
 def command(descriptor: int) -> list[str]:
     """The command of an engine process that reads `descriptor`."""
     return [sys.executable, "-P", "-m", "samovar", "engine", str(descriptor)]
+
+
+def environment() -> dict[str, str]:
+    """The environment of an engine process: this one's, and what its allocator keeps, unless that is set already."""
+    given = os.environ.get(_TUNABLES, "")
+    if "glibc.malloc.tcache_count" in given:
+        return dict(os.environ)
+    return {**os.environ, _TUNABLES: f"{given}:{_KEPT_BLOCKS}".lstrip(":")}
+
+
+def leave_environment() -> None:
+    """Take back what `environment` added: it is meant for the engine alone, not for what the engine starts."""
+    given = os.environ.get(_TUNABLES, "").removesuffix(_KEPT_BLOCKS).rstrip(":")
+    if given:
+        os.environ[_TUNABLES] = given
+    else:
+        os.environ.pop(_TUNABLES, None)

@@ -25,13 +25,14 @@ class ExecutedError(Exception):
 def executed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Handover]:
     found: list[Handover] = []
 
-    def execv(_: str, words: list[str]) -> None:
+    def execve(_: str, words: list[str], environment: dict[str, str]) -> None:
+        assert environment["GLIBC_TUNABLES"]
         descriptor = int(words[-1])
         assert os.get_inheritable(descriptor)
         found.append(Handover.read(descriptor))
         raise ExecutedError
 
-    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(os, "execve", execve)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.py").touch()
     return found

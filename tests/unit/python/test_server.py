@@ -1,5 +1,6 @@
 """What is handed to the engine process, and what `samovar.Server` refuses before it starts one."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from samovar.errors import ConfigError, ServerError, TargetError
 from samovar.repository.targets import Target
 from samovar.server.engine import _bind_error
 from samovar.server.facade import _target_of
-from samovar.server.handover import Handover
+from samovar.server.handover import Handover, environment, leave_environment
 
 
 @samovar.model
@@ -29,6 +30,22 @@ def test_what_is_handed_over_arrives_whole() -> None:
         9,
     )
     assert Handover.read(handover.write()) == handover
+
+
+@pytest.mark.parametrize("given", [None, "glibc.malloc.check=1", "glibc.malloc.tcache_count=3"])
+def test_the_engine_alone_has_the_environment_of_its_allocator(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+    of_engine = environment()["GLIBC_TUNABLES"]
+    assert of_engine.startswith(given or "glibc.malloc.tcache_count=")
+    assert of_engine.count("glibc.malloc.tcache_count=") == 1
+    assert os.environ.get("GLIBC_TUNABLES") == given
+    monkeypatch.setenv("GLIBC_TUNABLES", of_engine)
+    leave_environment()
+    assert os.environ.get("GLIBC_TUNABLES") == given
 
 
 def test_a_class_is_found_by_its_file() -> None:
