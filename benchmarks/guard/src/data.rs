@@ -24,11 +24,11 @@ pub(crate) fn image() -> (Vec<u64>, Vec<f32>) {
     (vec![1, 3, 224, 224], values.collect())
 }
 
-/// The body of a request as Python writes it: every number as a double.
+/// The body of a request as Python writes it: members in the order of the specification, every number as a double.
 pub(crate) fn body((shape, values): &(Vec<u64>, Vec<f32>)) -> Bytes {
     let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
-    let input = serde_json::json!({ "name": INPUT, "shape": shape, "datatype": "FP32", "data": values });
-    serde_json::json!({ "inputs": [input] }).to_string().into()
+    let (shape, data) = (serde_json::json!(shape), serde_json::json!(values));
+    format!(r#"{{"inputs":[{{"name":"{INPUT}","shape":{shape},"datatype":"FP32","data":{data}}}]}}"#).into()
 }
 
 /// The same as little-endian bytes.

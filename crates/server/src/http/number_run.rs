@@ -25,10 +25,22 @@ const MAX_LENGTH: usize = 30;
 #[inline]
 pub(super) fn float32(text: &[u8], most: usize, out: &mut Vec<u8>) -> (usize, usize) {
     match text.first() {
-        Some(b'0'..=b'9' | b'-') => blocks::<0>(text, most, out),
-        Some(b' ') => blocks::<1>(text, most, out),
+        Some(b'0'..=b'9' | b'-') => to_the_end::<0>(text, most, out),
+        Some(b' ') => to_the_end::<1>(text, most, out),
         _ => (0, 0),
     }
+}
+
+/// The same, where each element has `SPACES` in front of it. The last ones are too close to the end of the text for a
+/// window; they are read where there is something behind them.
+fn to_the_end<const SPACES: usize>(text: &[u8], most: usize, out: &mut Vec<u8>) -> (usize, usize) {
+    let (count, bytes) = blocks::<SPACES>(text, most, out);
+    let end = text.get(bytes..).unwrap_or_default();
+    let mut padded = [b' '; 2 * WINDOW];
+    let Some(place) = padded.get_mut(..end.len()).filter(|place| place.len() < WINDOW) else { return (count, bytes) };
+    place.copy_from_slice(end);
+    let (more, length) = blocks::<SPACES>(&padded, most - count, out);
+    (count + more, bytes + length)
 }
 
 /// The same, where each element has `SPACES` in front of it.
@@ -159,6 +171,18 @@ mod tests {
         let length = numbers.iter().map(|number| number.len() + 1).sum::<usize>();
         assert_eq!(run(&numbers, ","), (wanted.clone(), length));
         assert_eq!(run(&numbers, ", "), (wanted, length + numbers.len()));
+    }
+
+    #[test]
+    fn the_last_elements_of_a_text_are_read() {
+        for (text, wanted) in
+            [("0.5,1.25,2]", (2, 9)), ("7,", (1, 2)), (" 1, 2, 3]", (2, 6)), ("8]", (0, 0)), ("8", (0, 0))]
+        {
+            let mut out = Vec::new();
+            assert_eq!(float32(text.as_bytes(), usize::MAX, &mut out), wanted, "{text}");
+            assert_eq!(out.len(), 4 * wanted.0);
+        }
+        assert_eq!(float32(b"1,2,3,", 2, &mut Vec::new()), (2, 4));
     }
 
     #[test]
