@@ -28,14 +28,14 @@ pub use self::streams::{CallState, Step, StepNews};
 use self::thread::{be_ended_before_the_engine, end_process_group, wake_at_end_of};
 use super::arena::Arena;
 use super::frame::{BadFrame, Descriptor, Kind};
-use super::lookout::lookout;
+use super::lookout::lookout_after;
 use super::ring::{Consumer, Direction, Producer};
 use super::segments::{Mapping, open};
 use super::shm::wake;
 use super::socket::{self, Outgoing};
 use super::transport::{Signature, decode};
 use super::{FEATURE_SHM, FORMAT_VERSION, proto};
-use crate::clock::{Nanos, now};
+use crate::clock::{NEVER, Nanos, now};
 use crate::tensor::Datatype;
 
 /// Inputs kept beyond their call: past this much the next calls get copies, so that keepers cannot starve the channel.
@@ -145,8 +145,10 @@ pub struct WorkerEnd {
     /// The model was told that it keeps too much.
     has_warned: AtomicBool,
     shm: Option<SharedMemory>,
-    /// The last wait was short, so the next may be.
-    expects_soon: AtomicBool,
+    /// How long the last wait took; a short one may be followed by another.
+    last_wait: AtomicU64,
+    /// When it ended.
+    taken: AtomicU64,
     /// Calls whose descriptor came through the socket because the ring was full.
     strays: Mutex<VecDeque<Descriptor>>,
 }
@@ -234,7 +236,8 @@ impl WorkerEnd {
             held_bytes: AtomicU64::new(0),
             has_warned: AtomicBool::new(false),
             shm,
-            expects_soon: AtomicBool::new(false),
+            last_wait: AtomicU64::new(NEVER),
+            taken: AtomicU64::new(now()),
             strays: Mutex::default(),
         });
         let message = proto::Hello {
@@ -283,16 +286,19 @@ impl WorkerEnd {
     /// Wait for the next call or question; `None` when the engine wants this worker to end.
     pub fn wait(self: &Arc<Self>) -> Result<Option<Incoming>, BadFrame> {
         let began = now();
-        let expects_soon = self.expects_soon.load(Ordering::Relaxed);
+        let lookout = lookout_after(began.saturating_sub(self.taken.load(Ordering::Relaxed)));
+        let expects_soon = self.last_wait.load(Ordering::Relaxed) < lookout;
         loop {
             if let Some(incoming) = self.take()? {
-                self.expects_soon.store(now() - began < lookout(), Ordering::Relaxed);
+                let taken = now();
+                self.last_wait.store(taken - began, Ordering::Relaxed);
+                self.taken.store(taken, Ordering::Relaxed);
                 return Ok(Some(incoming));
             }
             if self.has_ended() {
                 return Ok(None);
             }
-            if !(expects_soon && !self.is_relayed() && self.look_out(began + lookout())) {
+            if !(expects_soon && !self.is_relayed() && self.look_out(began + lookout)) {
                 self.await_work();
             }
         }
