@@ -8,6 +8,8 @@ use hyper::http::request::Parts;
 use samovar_core::clock::{self, Nanos};
 use samovar_core::error::Code;
 
+use crate::log::ACCESS;
+
 /// What a protocol calls an outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Status {
@@ -76,7 +78,7 @@ impl Drop for AccessLine<'_> {
             Status::Grpc(status) => (None, Some(status)),
         };
         tracing::info!(
-            target: "samovar::access",
+            target: ACCESS,
             message = "request",
             door,
             method = &*self.method,

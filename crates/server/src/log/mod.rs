@@ -21,6 +21,8 @@ use self::sink::{Sink, Writer};
 
 /// The field with the last lines of a worker: people have just read each of them.
 const WRITTEN_BEFORE: &str = "stderr";
+/// Where the lines of requests are from. There may be thousands a second, so they wait for each other.
+pub(crate) const ACCESS: &str = "samovar::access";
 /// Back to the first column, and what stands there is gone.
 const ERASE_LINE: &str = "\r\x1b[K";
 
@@ -111,7 +113,7 @@ impl Lines {
             LogFormat::Json => line.json(event),
             LogFormat::Text => line.text(event, self.colour),
         }
-        self.sink.push(line.text.as_bytes());
+        self.sink.push(line.text.as_bytes(), event.metadata().target() != ACCESS);
         if line.text.capacity() > 1 << 16 {
             line.text = String::new();
         }

@@ -1,4 +1,4 @@
-//! Lines on their way to stderr, written by a thread of their own a few times per second.
+//! Lines on their way to stderr, written by a thread of their own; those of requests a few times per second.
 //!
 //! A thread that is woken for each line costs the request that wrote it 30 us at one connection on two processors
 //! (p50 of an echo: 105 us against 75 us), so the writer sleeps between writes and finds what has gathered.
@@ -32,6 +32,8 @@ struct State {
     waiting: Vec<u8>,
     /// The writer waits to be told of the next line, and has not been.
     is_parked: bool,
+    /// What waits is not to wait for others.
+    is_urgent: bool,
     is_closed: bool,
 }
 
@@ -75,7 +77,7 @@ impl Shared {
         loop {
             {
                 let mut state = self.state.lock();
-                if !state.is_closed && !batch.is_empty() {
+                if !state.is_closed && !state.is_urgent && !batch.is_empty() {
                     self.changed.wait_for(&mut state, PAUSE);
                 }
                 batch.clear();
@@ -83,6 +85,7 @@ impl Shared {
                     state.is_parked = true;
                     self.changed.wait(&mut state);
                 }
+                state.is_urgent = false;
                 std::mem::swap(&mut state.waiting, &mut batch);
             }
             if batch.is_empty() {
@@ -95,15 +98,16 @@ impl Shared {
 }
 
 impl Sink {
-    /// Leave `line` to be written.
-    pub(super) fn push(&self, line: &[u8]) {
+    /// Leave `line` to be written, at once if it `is_urgent`.
+    pub(super) fn push(&self, line: &[u8], is_urgent: bool) {
         let mut state = self.0.state.lock();
         if state.waiting.len() + line.len() > MAX_WAITING_BYTES || state.is_closed {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         state.waiting.extend_from_slice(line);
-        if std::mem::take(&mut state.is_parked) {
+        state.is_urgent |= is_urgent;
+        if std::mem::take(&mut state.is_parked) || is_urgent {
             self.0.changed.notify_one();
         }
     }
@@ -135,7 +139,7 @@ mod tests {
         let (sender, written) = mpsc::sync_channel(1_000);
         let (sink, writer) = Writer::start(Slow(sender));
         for number in 0..500 {
-            sink.push(format!("{number}\n").as_bytes());
+            sink.push(format!("{number}\n").as_bytes(), number % 7 == 0);
         }
         drop(writer);
         let text: Vec<u8> = written.try_iter().flatten().collect();
@@ -148,7 +152,7 @@ mod tests {
         let (sender, written) = mpsc::sync_channel(0);
         let (sink, writer) = Writer::start(Slow(sender));
         let line = vec![b'x'; 1 << 20];
-        (0..20).for_each(|_| sink.push(&line));
+        (0..20).for_each(|_| sink.push(&line, false));
         assert!(writer.dropped_lines() >= 20 - 2 * (MAX_WAITING_BYTES >> 20));
         let reading = std::thread::spawn(move || written.iter().map(|bytes| bytes.len()).sum::<usize>());
         let dropped = writer.dropped_lines();
