@@ -219,29 +219,17 @@ impl Visit for JsonFields<'_> {
 /// The message, then `key=value`.
 struct TextFields<'a>(&'a mut String);
 
-impl TextFields<'_> {
-    fn key(&mut self, field: &Field) {
-        self.0.push(' ');
-        self.0.push_str(field.name());
-        self.0.push('=');
-    }
-
-    fn plain(&mut self, field: &Field, value: &str) {
-        self.key(field);
-        self.0.push_str(value);
-    }
-}
-
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == WRITTEN_BEFORE {
             return;
         }
+        self.0.push(' ');
         if field.name() == "message" {
-            self.0.push(' ');
             return escape(self.0, value, Escapes::Text);
         }
-        self.key(field);
+        self.0.push_str(field.name());
+        self.0.push('=');
         if value.is_empty() || value.contains([' ', '"', '=', '\\']) {
             self.0.push('"');
             escape(self.0, value, Escapes::Quoted);
@@ -258,18 +246,6 @@ impl Visit for TextFields<'_> {
         } else {
             self.record_str(field, &format!("{value:?}"));
         }
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field, itoa::Buffer::new().format(value));
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, itoa::Buffer::new().format(value));
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.plain(field, zmij::Buffer::new().format(value));
     }
 }
 
